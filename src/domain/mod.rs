@@ -1,0 +1,19 @@
+//! The few words that rooms share: no I/O, no async, no Pingora.
+//!
+//! A type lives here only when one room makes it and another reads it; everything else stays in its room.
+
+mod call;
+mod clock;
+mod principal;
+mod rejection;
+mod request_id;
+mod secret;
+mod service;
+
+pub use call::{Call, Target};
+pub use clock::{Clock, ManualClock};
+pub use principal::{Method, Principal};
+pub use rejection::{Reason, Rejection};
+pub use request_id::RequestId;
+pub use secret::Secret;
+pub use service::{HostRule, SERVICES, Service};

@@ -1,0 +1,36 @@
+//! Who is calling.
+
+use std::sync::Arc;
+
+/// The caller, as `identity` found them. Cheap to clone: every field is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant that the call is counted and isolated under; never empty.
+    pub tenant: Arc<str>,
+    /// The person or workload within the tenant, where the credential names one.
+    pub user: Option<Arc<str>>,
+    /// Groups that the credential asserts; empty where it asserts none.
+    pub groups: Arc<[Arc<str>]>,
+    /// How the caller proved it.
+    pub method: Method,
+}
+
+/// How a caller proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// A signed token (RFC 7519) from a configured issuer.
+    Jwt,
+    /// Nobody asked: authorization is off.
+    Anonymous,
+}
+
+impl Method {
+    /// The word for it in logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::Anonymous => "anonymous",
+        }
+    }
+}

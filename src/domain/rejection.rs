@@ -1,0 +1,175 @@
+//! Why a call was refused, in one closed set.
+//!
+//! Every refusal of every room is a [`Rejection`]; the corridor's one exit (`proxy/refuse.rs`) turns it into an answer shaped as AWS shapes it.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// Why. One exhaustive `match` each gives status, AWS error type and label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No credential, or a wrong one.
+    Unauthenticated,
+    /// No service can be told from the request.
+    UnknownService,
+    /// The request is not well formed.
+    Malformed,
+    /// The body's length must be told beforehand.
+    LengthRequired,
+    /// The body is larger than `firewall.max_body`.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// A limit of requests is reached; it clears soon.
+    RateLimited,
+    /// Too many requests from one address.
+    Flood,
+    /// All memory for bodies is taken.
+    BodyMemory,
+    /// There are no AWS credentials to sign with.
+    NoCredentials,
+    /// No connection to the upstream could be made.
+    UpstreamUnreachable,
+    /// The upstream's answer broke off or made no sense.
+    UpstreamBroken,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// A fault of our own.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason, for tests and for metrics that start at zero.
+    pub const ALL: [Self; 14] = [
+        Self::Unauthenticated,
+        Self::UnknownService,
+        Self::Malformed,
+        Self::LengthRequired,
+        Self::BodyTooLarge,
+        Self::RequestTimeout,
+        Self::RateLimited,
+        Self::Flood,
+        Self::BodyMemory,
+        Self::NoCredentials,
+        Self::UpstreamUnreachable,
+        Self::UpstreamBroken,
+        Self::UpstreamTimeout,
+        Self::Internal,
+    ];
+
+    /// The HTTP status. Stock SDKs decide by it whether to retry (429, 500, 502, 503 and 504 are retried).
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::Unauthenticated => 401,
+            Self::UnknownService => 404,
+            Self::RequestTimeout => 408,
+            Self::LengthRequired => 411,
+            Self::BodyTooLarge => 413,
+            Self::RateLimited | Self::Flood => 429,
+            Self::Internal => 500,
+            Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
+            Self::BodyMemory | Self::NoCredentials => 503,
+            Self::UpstreamTimeout => 504,
+        }
+    }
+
+    /// The exception that an AWS SDK raises: `x-amzn-ErrorType` and `__type`.
+    #[must_use]
+    pub const fn aws_type(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "UnrecognizedClientException",
+            Self::UnknownService => "ResourceNotFoundException",
+            Self::Malformed | Self::LengthRequired | Self::BodyTooLarge => "ValidationException",
+            Self::RequestTimeout => "RequestTimeoutException",
+            Self::RateLimited | Self::Flood => "ThrottlingException",
+            Self::Internal => "InternalServerException",
+            Self::BodyMemory | Self::NoCredentials | Self::UpstreamUnreachable | Self::UpstreamBroken | Self::UpstreamTimeout => {
+                "ServiceUnavailableException"
+            }
+        }
+    }
+
+    /// The label in `tollgate_refusals_total{reason}` and the field in the access log.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::UnknownService => "unknown_service",
+            Self::Malformed => "malformed",
+            Self::LengthRequired => "length_required",
+            Self::BodyTooLarge => "body_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::RateLimited => "rate_limited",
+            Self::Flood => "flood",
+            Self::BodyMemory => "body_memory",
+            Self::NoCredentials => "no_credentials",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A refusal: what the caller is told, and what only we know.
+#[derive(Debug)]
+pub struct Rejection {
+    /// Why, in the closed set.
+    pub reason: Reason,
+    /// What the caller is told. It never holds a secret, a prompt or an inner error.
+    pub message: Cow<'static, str>,
+    /// When this very request would pass, where that is known.
+    pub retry_after: Option<Duration>,
+    /// What we know beyond it: for our log at `debug`, never for the caller.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Rejection {
+    /// A refusal for `reason` that tells the caller `message`.
+    pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into(), retry_after: None, source: None }
+    }
+
+    /// Says when the same request would pass.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Keeps the inner error for our own log.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.label(), self.message)
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique() {
+        let mut labels: Vec<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,15 @@
+//! Tollgate: an edge proxy for Amazon Bedrock. ARCHITECTURE.md is the map.
+
+pub mod admin;
+pub mod call;
+pub mod config;
+pub mod domain;
+pub mod emulator;
+pub mod firewall;
+pub mod identity;
+pub mod limits;
+pub mod listeners;
+pub mod proxy;
+pub mod record;
+pub mod routes;
+pub mod upstreams;

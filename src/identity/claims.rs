@@ -58,7 +58,11 @@ impl Registered {
 }
 
 /// A `NumericDate` (RFC 7519, section 2), which may be a fraction, negative or beyond all bounds, as whole seconds.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and both ends mean what they say: always, never")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and both ends mean what they say: always, never"
+)]
 fn whole_seconds(date: f64) -> u64 {
     date as u64
 }

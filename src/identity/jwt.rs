@@ -79,8 +79,7 @@ impl Jwt {
         let (header, claims) = signed.split_once('.').ok_or(Fault::Malformed("the token has one dot"))?;
         let header = object(header).ok_or(Fault::Malformed("the token's header is no JSON object in base64url"))?;
         let claims = object(claims).ok_or(Fault::Malformed("the token's claims are no JSON object in base64url"))?;
-        let header: Header =
-            serde_json::from_slice(&header).map_err(|_| Fault::Malformed("the token's header is no JOSE header"))?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| Fault::Malformed("the token's header is no JOSE header"))?;
         let registered: Registered = serde_json::from_slice(&claims)
             .map_err(|_| Fault::Malformed("a registered claim of the token is of the wrong type or stands twice"))?;
 
@@ -102,12 +101,8 @@ impl Jwt {
             serde_json::from_slice(&claims).map_err(|_| Fault::Malformed("the token's claims are no JSON object"))?;
         let tenant = claims::name(&claims, &rules.tenant)?.ok_or_else(|| Fault::NoTenant(excerpt(&rules.tenant.0)))?;
         let user = claims::name(&claims, &rules.user)?;
-        let principal = Principal {
-            tenant: self.tenants.shared(tenant),
-            user: user.map(Arc::from),
-            groups: Arc::default(),
-            method: Method::Jwt,
-        };
+        let principal =
+            Principal { tenant: self.tenants.shared(tenant), user: user.map(Arc::from), groups: Arc::default(), method: Method::Jwt };
         Ok((Arc::new(principal), until))
     }
 }

@@ -16,6 +16,8 @@ mod jwt;
 mod keys;
 mod presented;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::SystemTime;

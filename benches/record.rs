@@ -1,5 +1,8 @@
 //! What it costs to record an exchange: the budget is 2 µs. The writer thread runs beside, as it does in the gateway; its work is not in these figures.
 
+#![expect(clippy::expect_used, reason = "a bench that can't be set up has nothing to tell")]
+#![expect(missing_docs, reason = "criterion_group! makes a public function")]
+
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;

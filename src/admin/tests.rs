@@ -2,18 +2,11 @@ use std::time::{Duration, SystemTime};
 
 use pingora::apps::HttpServerApp;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::watch;
 
 use super::*;
 use crate::domain::ManualClock;
-
-/// A connection to the application, and the application behind it.
-struct Connection {
-    client: DuplexStream,
-    /// Whether the server would have kept the connection, once an exchange is over.
-    served: tokio::task::JoinHandle<bool>,
-}
 
 struct Answer {
     head: String,
@@ -34,26 +27,21 @@ impl Answer {
     }
 }
 
-impl Connection {
-    fn open(admin: &Arc<Admin>) -> Self {
-        let (client, server) = duplex(1 << 20);
-        let admin = Arc::clone(admin);
-        let served = tokio::task::spawn(async move {
-            let (_shutdown, watch) = watch::channel(false);
-            admin.process_new_http(ServerSession::new_http1(Box::new(server)), &watch).await.is_some()
-        });
-        Self { client, served }
-    }
-
-    /// Sends raw bytes, reads all that is answered, and tells whether the connection would have been kept.
-    async fn ask(mut self, request: &str) -> (Answer, bool) {
-        self.client.write_all(request.as_bytes()).await.unwrap();
-        let kept = self.served.await.unwrap();
+/// Sends raw bytes on a connection of its own. Returns the answer, and whether the connection would have been kept after it.
+async fn ask(admin: &Arc<Admin>, request: &str) -> (Answer, bool) {
+    let (mut client, far_end) = duplex(1 << 20);
+    let (_shutdown, watch) = watch::channel(false);
+    let session = ServerSession::new_http1(Box::new(far_end));
+    let served = async { admin.process_new_http(session, &watch).await.is_some() };
+    let asked = async {
+        client.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
-        self.client.read_to_string(&mut text).await.unwrap();
+        client.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (Answer { head: head.to_owned(), body: body.to_owned() }, kept)
-    }
+        Answer { head: head.to_owned(), body: body.to_owned() }
+    };
+    let (kept, answer) = tokio::join!(served, asked);
+    (answer, kept)
 }
 
 fn admin(readiness: &Readiness) -> Arc<Admin> {
@@ -62,13 +50,13 @@ fn admin(readiness: &Readiness) -> Arc<Admin> {
 }
 
 async fn get(admin: &Arc<Admin>, path: &str) -> Answer {
-    Connection::open(admin).ask(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await.0
+    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await.0
 }
 
 #[tokio::test]
 async fn a_scrape_is_answered_in_prometheus_text_format() {
     let admin = admin(&Readiness::new());
-    admin.metrics.set_credential_expiry("primary", Some(SystemTime::UNIX_EPOCH + Duration::from_secs(60)));
+    admin.metrics.set_credential_expiry("primary", Some(SystemTime::UNIX_EPOCH + Duration::from_mins(1)));
     let answer = get(&admin, "/metrics?name[]=x").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -113,7 +101,7 @@ async fn another_path_names_those_that_there_are() {
 async fn another_method_is_refused_and_its_body_not_read() {
     let admin = admin(&Readiness::new());
     let request = "POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000000\r\n\r\nx";
-    let (answer, kept) = Connection::open(&admin).ask(request).await;
+    let (answer, kept) = ask(&admin, request).await;
     assert_eq!(answer.status(), 405);
     assert_eq!(answer.header("allow"), Some("GET, HEAD"));
     assert_eq!(answer.header("connection"), Some("close"));
@@ -123,7 +111,7 @@ async fn another_method_is_refused_and_its_body_not_read() {
 #[tokio::test]
 async fn head_is_answered_like_get_without_the_body_and_the_connection_is_kept() {
     let admin = admin(&Readiness::new());
-    let (answer, kept) = Connection::open(&admin).ask("HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+    let (answer, kept) = ask(&admin, "HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await;
     assert_eq!((answer.status(), answer.body.as_str()), (200, ""));
     assert_eq!(answer.header("content-length"), Some("2"));
     assert!(kept);

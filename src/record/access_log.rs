@@ -77,7 +77,7 @@ impl AccessLog {
     /// Opens the file anew before the next line is written, as log rotation asks. Nothing happens to standard output.
     pub(super) fn reopen(&self) {
         let mut queue = self.shared.queue.lock();
-        queue.reopen = true;
+        queue.orders.reopen = true;
         queue.accepted += 1;
         drop(queue);
         self.shared.to_writer.notify_one();
@@ -87,7 +87,7 @@ impl AccessLog {
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let mut queue = self.shared.queue.lock();
         let until = queue.accepted;
-        queue.hurry = true;
+        queue.orders.hurry = true;
         self.shared.to_writer.notify_one();
         !self.shared.written.wait_while_for(&mut queue, |queue| queue.settled < until, patience).timed_out()
     }
@@ -95,7 +95,7 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.shared.queue.lock().closed = true;
+        self.shared.queue.lock().orders.close = true;
         self.shared.to_writer.notify_one();
     }
 }
@@ -123,59 +123,56 @@ struct Queue {
     settled: u64,
     /// The writer sleeps and must be woken: so only a first line costs a wake-up.
     idle: bool,
-    /// The writer is not to gather, this once.
+    orders: Orders,
+}
+
+/// What the writer is told beside lines. Any of it ends its gathering.
+#[derive(Clone, Copy, Default)]
+struct Orders {
+    /// Somebody waits for the lines.
     hurry: bool,
     /// The file is to be opened anew.
     reopen: bool,
     /// The writer is to end when nothing waits.
-    closed: bool,
+    close: bool,
 }
 
-impl Queue {
-    fn urgent(&self) -> bool {
-        self.hurry || self.reopen || self.closed
+impl Orders {
+    const fn any(self) -> bool {
+        self.hurry || self.reopen || self.close
     }
-}
-
-/// What the writer is to do with a batch.
-struct Orders {
-    reopen: bool,
-    closed: bool,
-    /// [`Queue::accepted`] when the batch was taken.
-    accepted: u64,
 }
 
 impl Shared {
     fn write_until_closed(&self, sink: &mut Sink) {
         let mut batch = Vec::new();
         loop {
-            let orders = self.next_batch(&mut batch);
+            let (orders, accepted) = self.next_batch(&mut batch);
             if orders.reopen {
                 sink.reopen();
             }
             sink.write(&batch);
-            self.settle(&mut batch, orders.accepted);
-            if orders.closed {
+            self.settle(&mut batch, accepted);
+            if orders.close {
                 return;
             }
         }
     }
 
-    /// Waits for lines or orders, and moves what waits into the empty `batch`.
-    fn next_batch(&self, batch: &mut Vec<u8>) -> Orders {
+    /// Waits for lines or orders, and moves what waits into the empty `batch`. Returns the orders, and how much was accepted until now.
+    fn next_batch(&self, batch: &mut Vec<u8>) -> (Orders, u64) {
         let mut queue = self.queue.lock();
         queue.idle = true;
-        self.to_writer.wait_while(&mut queue, |queue| queue.waiting.is_empty() && !queue.reopen && !queue.closed);
+        self.to_writer.wait_while(&mut queue, |queue| queue.waiting.is_empty() && !queue.orders.reopen && !queue.orders.close);
         queue.idle = false;
-        if !queue.urgent() {
+        if !queue.orders.any() {
             // Whether it gathered for long enough or was called is the same to us.
-            _ = self.to_writer.wait_while_for(&mut queue, |queue| !queue.urgent(), GATHER);
+            _ = self.to_writer.wait_while_for(&mut queue, |queue| !queue.orders.any(), GATHER);
         }
-        queue.hurry = false;
         std::mem::swap(&mut queue.waiting, batch);
         queue.writing = batch.len();
         // Nothing can be appended once it is closed: its owner is gone.
-        Orders { reopen: std::mem::take(&mut queue.reopen), closed: queue.closed, accepted: queue.accepted }
+        (std::mem::take(&mut queue.orders), queue.accepted)
     }
 
     /// Everything up to the `accepted`th line or order is done with.

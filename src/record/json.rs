@@ -121,8 +121,8 @@ fn cut(text: &[u8], most: usize) -> &[u8] {
 
 /// Appends `text` as the inside of a JSON string.
 fn escape(out: &mut Vec<u8>, text: &[u8]) {
-    // Without an early exit this loop is vectorised: 20 ns for 200 bytes. Almost every text passes.
-    if text.iter().fold(true, |plain, &byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')) {
+    // Without an early exit this loop is vectorised. Almost every text passes.
+    if text.iter().fold(true, |plain, &byte| plain & is_plain(byte)) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {
@@ -142,6 +142,11 @@ fn escape(out: &mut Vec<u8>, text: &[u8]) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
+}
+
+/// Stands for itself in a JSON string, and on any terminal.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 /// `\u` and four hex digits. Control characters end at U+009F.

@@ -109,10 +109,10 @@ impl Metrics {
     pub(super) fn count(&self, entry: &Entry<'_>) {
         let service = entry.service.and_then(|service| SERVICES.iter().position(|known| known.prefix == service.prefix));
         let classes = self.requests.get(service.unwrap_or(SERVICES.len()));
-        if let Some(counter) = classes.and_then(|classes| child(classes, &StatusClass::ALL, StatusClass::of(entry.status))) {
+        if let Some(counter) = classes.and_then(|classes| child(classes, &StatusClass::ALL, &StatusClass::of(entry.status))) {
             counter.inc();
         }
-        if let Some(counter) = entry.reason.and_then(|reason| child(&self.refusals, &Reason::ALL, reason)) {
+        if let Some(counter) = entry.reason.and_then(|reason| child(&self.refusals, &Reason::ALL, &reason)) {
             counter.inc();
         }
         self.bytes_in.inc_by(entry.bytes_in);
@@ -132,14 +132,14 @@ impl Metrics {
 
     /// Counts one try to have a request answered, by how it ended.
     pub fn attempt(&self, outcome: Attempt) {
-        if let Some(counter) = child(&self.attempts, &Attempt::ALL, outcome) {
+        if let Some(counter) = child(&self.attempts, &Attempt::ALL, &outcome) {
             counter.inc();
         }
     }
 
     /// Counts a connection that was taken for a try.
     pub fn upstream_connection(&self, kind: Connection) {
-        if let Some(counter) = child(&self.connections, &Connection::ALL, kind) {
+        if let Some(counter) = child(&self.connections, &Connection::ALL, &kind) {
             counter.inc();
         }
     }
@@ -212,8 +212,8 @@ impl Drop for InFlight {
 }
 
 /// The child for `value` of a family whose children were made from `all`.
-fn child<'a, T: PartialEq, const N: usize>(children: &'a [IntCounter; N], all: &[T; N], value: T) -> Option<&'a IntCounter> {
-    all.iter().position(|known| *known == value).and_then(|at| children.get(at))
+fn child<'a, T: PartialEq, const N: usize>(children: &'a [IntCounter; N], all: &[T; N], value: &T) -> Option<&'a IntCounter> {
+    all.iter().position(|known| known == value).and_then(|at| children.get(at))
 }
 
 impl fmt::Debug for Metrics {

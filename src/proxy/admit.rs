@@ -23,7 +23,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
 
     // 2. May it be looked at at all?
     if let Some(address) = head::client(session) {
-        snapshot.firewall.flood(address)?;
+        snapshot.firewall.flood(address, exchange.began)?;
     }
     firewall::path_is_safe(head::path(session.req_header()))?;
 

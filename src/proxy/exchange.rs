@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use http::HeaderValue;
+
 use super::Plane;
 use super::body::Body;
 use crate::domain::{Call, Clock, Principal, Reason, RequestId};
@@ -63,10 +65,10 @@ pub(super) struct Progress {
     pub(super) sent: Option<Duration>,
     /// When the answer's head came.
     pub(super) head: Option<Duration>,
-    /// The status the client was told; 0 while there is none.
-    pub(super) status: u16,
+    /// The status the client was told.
+    pub(super) status: Option<u16>,
     /// AWS's own name for the exchange.
-    pub(super) upstream_request_id: Option<String>,
+    pub(super) upstream_request_id: Option<HeaderValue>,
     /// Bytes of the answer's body.
     pub(super) bytes_out: u64,
     /// Whether the answer went out whole.

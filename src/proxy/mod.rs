@@ -4,6 +4,7 @@
 
 mod admit;
 mod answer;
+mod app;
 mod body;
 mod dial;
 mod exchange;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::{self, HeaderValue};
 use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -27,9 +29,10 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::domain::{Reason, Rejection};
 use crate::listeners::Connection;
-use crate::record::Entry;
+use crate::record::{Attempt, Connection as Taken, Entry};
 use crate::state::{Live, Snapshot};
 
+pub use app::Proxy;
 pub use exchange::Exchange;
 
 /// An idle keep-alive connection is kept so long: longer than the 350 s after which an NLB forgets a flow, so that the gateway is never the first.
@@ -98,6 +101,7 @@ impl ProxyHttp for Gateway {
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
         // The dialer has tried every address once; a second round covers a resolver that was behind.
+        self.live.metrics.attempt(Attempt::Unreachable);
         error.as_up();
         error.set_retry(exchange.progress.attempts < 2);
         error
@@ -106,12 +110,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        self.live.metrics.upstream_connection(if reused { Taken::Reused } else { Taken::New });
         exchange.progress.connected = Some(exchange.elapsed(&self.live.clock));
         Ok(())
     }
@@ -135,7 +140,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        _exchange: &mut Exchange,
+        exchange: &mut Exchange,
         client_reused: bool,
     ) -> Box<Error> {
         // A kept connection that AWS closed at the wrong moment: nothing was read from it, and the body is still held.
@@ -144,6 +149,9 @@ impl ProxyHttp for Gateway {
         } else {
             error.set_retry(false);
         }
+        if exchange.progress.head.is_none() {
+            self.live.metrics.attempt(refuse::outcome(&error));
+        }
         error
     }
 
@@ -151,6 +159,7 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
+        self.live.metrics.attempt(Attempt::answered(head.status.as_u16()));
         exchange.progress.head = Some(exchange.elapsed(&self.live.clock));
         if let Some(admitted) = exchange.admitted.as_mut() {
             admitted.body.release();
@@ -162,8 +171,8 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() {
             return Ok(());
         }
-        exchange.progress.status = head.status.as_u16();
-        exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        exchange.progress.status = Some(head.status.as_u16());
+        exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
         answer::reframe(head, &exchange.id, session.is_http2())
     }
 
@@ -199,14 +208,15 @@ impl ProxyHttp for Gateway {
             began: exchange.began_wall,
             client: head::client(session),
             principal: admitted.map(|admitted| &*admitted.principal),
-            service: admitted.map(|admitted| admitted.call.service.prefix),
+            service: admitted.map(|admitted| admitted.call.service),
             method: head.method.as_str(),
-            path: admitted.map_or_else(|| std::str::from_utf8(head::path(head)).unwrap_or_default(), |admitted| &admitted.call.path),
+            version: head.version,
+            path: admitted.map_or_else(|| head::path(head), |admitted| admitted.call.path.as_bytes()),
             model: admitted.and_then(|admitted| admitted.call.model.as_deref()),
             status: progress.status,
             reason: exchange.refused,
-            upstream: admitted.map(|admitted| &*admitted.upstream.name),
-            upstream_request_id: progress.upstream_request_id.as_deref(),
+            upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
+            upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
             attempts: progress.attempts,
             bytes_in: progress.bytes_in,
             bytes_out: progress.bytes_out,
@@ -214,8 +224,7 @@ impl ProxyHttp for Gateway {
             total,
             overhead: progress.overhead(total),
             complete: progress.complete && (error.is_none() || exchange.refused.is_some()),
-            user_agent: head.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()),
-            http2: session.is_http2(),
+            user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
         });
         if let Some(connection) = connection(session) {
             connection.end_exchange();

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::exchange::Exchange;
 use crate::domain::{Reason, Rejection};
+use crate::record::Attempt;
 
 /// A refusal is an error to Pingora: the rejection is its cause.
 impl From<Rejection> for Box<Error> {
@@ -31,7 +32,7 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
         return silent;
     }
     let status = verdict.reason.status();
-    exchange.progress.status = status;
+    exchange.progress.status = Some(status);
     let reuse = verdict.reuse && super::admit::keeps_alive(session);
     if !reuse && !session.is_http2() {
         session.set_keepalive(None);
@@ -108,6 +109,21 @@ fn upstream(error: &Error) -> (Reason, &'static str) {
         | ErrorType::SocketError
         | ErrorType::BindError => (Reason::UpstreamUnreachable, "the gateway could not connect to Bedrock"),
         _ => (Reason::UpstreamBroken, "Bedrock's answer broke off"),
+    }
+}
+
+/// How a try ended that gave no answer.
+pub(super) fn outcome(error: &Error) -> Attempt {
+    if *error.esource() == ErrorSource::Downstream {
+        Attempt::Abandoned
+    } else if error.retry() {
+        Attempt::Stale
+    } else {
+        match upstream(error).0 {
+            Reason::UpstreamTimeout => Attempt::TimedOut,
+            Reason::UpstreamUnreachable => Attempt::Unreachable,
+            _ => Attempt::Broken,
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use serde_json::json;
 use tollgate::config::identity::{Algorithm, ClaimPath, Jwt, Method};
 use tollgate::identity::Identity;
 
+const NOW: u64 = 1_800_000_000;
+
 /// Two keys and the gateway that trusts them.
 struct World {
     random: SystemRandom,
@@ -47,7 +49,7 @@ impl World {
             tenant: ClaimPath("custom:tenant".into()),
             user: ClaimPath("sub".into()),
         };
-        Self { random: SystemRandom::new(), rsa, ec, rules, now: UNIX_EPOCH + Duration::from_secs(1_800_000_000) }
+        Self { random: SystemRandom::new(), rsa, ec, rules, now: UNIX_EPOCH + Duration::from_secs(NOW) }
     }
 
     fn identity(&self) -> Identity {
@@ -58,7 +60,7 @@ impl World {
     fn request(&self, algorithm: &str, user: u32) -> HeaderMap {
         let kid = if algorithm == "RS256" { "r" } else { "e" };
         let claims = json!({
-            "iss": "https://idp.example", "aud": "tollgate", "exp": 1_800_003_600, "iat": 1_800_000_000, "auth_time": 1_800_000_000,
+            "iss": "https://idp.example", "aud": "tollgate", "exp": NOW + 3600, "iat": NOW, "auth_time": NOW,
             "sub": format!("f2a5c4d4-8081-70b5-a2c9-{user:012}"), "custom:tenant": format!("tenant-{}", user % 500),
             "token_use": "id", "email": format!("user-{user}@example.com"), "cognito:username": format!("user-{user}"),
             "jti": format!("3b2f7f1e-7d5c-4a87-9a50-{user:012}"), "cognito:groups": ["developers", "bedrock-users"],

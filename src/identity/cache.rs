@@ -23,21 +23,24 @@ const SHARD: usize = 3456;
 #[cfg(test)]
 const CAPACITY: usize = SHARDS * SHARD;
 
-/// The SHA-256 of a token's bytes.
+/// The SHA-256 of a token's bytes, in words.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint([u8; 32]);
+pub(super) struct Fingerprint([u64; 4]);
 
 impl Fingerprint {
     pub(super) fn of(token: &str) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        Self(bytes)
+        let digest = digest::digest(&digest::SHA256, token.as_bytes());
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(digest.as_ref().as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Self(words)
     }
 
-    /// Which shard, and under which key in its index: bytes that no shard shares with the other choice.
+    /// Which shard, and under which key in its index.
     fn place(&self) -> (usize, u64) {
-        let [shard, a, b, c, d, e, f, g, h, ..] = self.0;
-        (usize::from(shard) % SHARDS, u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        let [shard, key, ..] = self.0;
+        (usize::try_from(shard).unwrap_or(usize::MAX) % SHARDS, key)
     }
 }
 

@@ -9,8 +9,6 @@ pub(super) enum Fault {
     Repeated { header: &'static str },
     #[error("`{header}` holds bytes that are not printable ASCII")]
     NotAscii { header: &'static str },
-    #[error("`{header}` holds no token")]
-    Empty { header: &'static str },
     #[error("the token is {bytes} bytes long")]
     TooLong { bytes: usize },
     #[error("{0}")]
@@ -48,7 +46,7 @@ impl Fault {
     fn message(&self) -> &'static str {
         match self {
             Self::Repeated { .. } => "more than one credential was sent",
-            Self::NotAscii { .. } | Self::Empty { .. } | Self::Malformed(_) => "the credential is not a signed token (JWT)",
+            Self::NotAscii { .. } | Self::Malformed(_) => "the credential is not a signed token (JWT)",
             Self::TooLong { .. } => "the token is longer than 16384 bytes",
             Self::Algorithm(_) => "the token's signature algorithm is not accepted",
             Self::Critical => "the token has critical header parameters, of which none is supported",

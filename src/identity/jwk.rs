@@ -17,7 +17,7 @@ pub(super) struct Key {
     pub(super) kid: Option<String>,
     /// At least one; all of the key's own type.
     pub(super) algorithms: Vec<Algorithm>,
-    pub(super) key: DecodingKey,
+    pub(super) public: DecodingKey,
 }
 
 /// A key as it is published. Members beyond these say nothing about verifying.
@@ -66,14 +66,14 @@ impl Kind {
 pub(super) fn read(at: usize, members: Map<String, Value>, allowed: &[Algorithm]) -> Result<Option<Key>, KeySetError> {
     let jwk: Jwk = serde_json::from_value(Value::Object(members)).map_err(|error| malformed(at, error.to_string()))?;
     let Some(kind) = jwk.kind() else { return Ok(None) };
-    let key = match kind {
+    let public = match kind {
         Kind::Rsa => jwk.rsa(at),
         Kind::P256 => jwk.point(at, &ECDSA_P256_SHA256_FIXED, 32),
         Kind::P384 => jwk.point(at, &ECDSA_P384_SHA384_FIXED, 48),
         Kind::Ed25519 => jwk.edwards(at),
     }?;
     let algorithms: Vec<_> = kind.algorithms().iter().copied().filter(|one| allowed.contains(one) && jwk.admits(*one)).collect();
-    Ok((!algorithms.is_empty()).then_some(Key { kid: jwk.kid, algorithms, key }))
+    Ok((!algorithms.is_empty()).then_some(Key { kid: jwk.kid, algorithms, public }))
 }
 
 impl Jwk {

@@ -73,7 +73,7 @@ impl KeySet {
         let (Some(key), None) = (fitting.next(), fitting.next()) else {
             return Err(kid.map_or(Fault::NoKid, |kid| Fault::UnknownKey(excerpt(kid))));
         };
-        match crypto::verify(signature, message.as_bytes(), &key.key, library_name(algorithm)) {
+        match crypto::verify(signature, message.as_bytes(), &key.public, library_name(algorithm)) {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Fault::Signature),
         }

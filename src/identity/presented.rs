@@ -10,19 +10,15 @@ use super::fault::Fault;
 
 static TOKEN: HeaderName = HeaderName::from_static("x-tollgate-token");
 
-/// The token that the caller presents, unjudged; `None` where there is none.
+/// The token that the caller presents, unjudged and perhaps empty (a client whose token is missing means to have one); `None` where there is none.
 ///
 /// # Errors
-/// Where the header that should hold it is repeated, not ASCII, or empty.
+/// Where the header that should hold it is repeated or not ASCII.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
     if let Some(value) = single(headers, &TOKEN, "x-tollgate-token")? {
-        let token = bearer(value).unwrap_or_else(|| value.trim());
-        return if token.is_empty() { Err(Fault::Empty { header: "x-tollgate-token" }) } else { Ok(Some(token)) };
+        return Ok(Some(bearer(value).unwrap_or_else(|| value.trim())));
     }
-    match single(headers, &AUTHORIZATION, "authorization")?.and_then(bearer) {
-        Some("") => Err(Fault::Empty { header: "authorization" }),
-        token => Ok(token),
-    }
+    Ok(single(headers, &AUTHORIZATION, "authorization")?.and_then(bearer))
 }
 
 /// The value of a header that may stand once only: of two, a proxy before us may have judged the other.

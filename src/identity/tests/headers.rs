@@ -67,7 +67,7 @@ fn a_wrong_credential_is_refused_though_anonymous_callers_are_let_in() {
     let token = token();
     let long = format!("Bearer {}", "a".repeat(16 * 1024 + 1));
     let twice = format!("Bearer {token}");
-    let split = format!("Bearer {} {}", &token[..20], &token[20..]);
+    let split = format!("Bearer {} {}", token.split_at(20).0, token.split_at(20).1);
     let padded = format!("Bearer {token}==");
     let wrong: [(&[(&str, &str)], &str); 15] = [
         (&[("authorization", "Bearer")], NOT_A_TOKEN),

@@ -4,10 +4,10 @@ use super::issuer::{base64url, ed25519, p256, p384, rsa};
 use super::*;
 use crate::identity::KeySetError;
 
-fn with(key: Value, changes: Value) -> Value {
-    let mut key = key;
-    for (name, value) in changes.as_object().unwrap() {
-        key[name] = value.clone();
+fn with(mut key: Value, changes: Value) -> Value {
+    let Value::Object(changes) = changes else { panic!("an object of changes") };
+    for (name, value) in changes {
+        key[name] = value;
     }
     key
 }

@@ -72,11 +72,12 @@ fn claims() -> Value {
 /// [`claims`] with some replaced; `null` removes one.
 fn claims_with(changes: Value) -> Value {
     let mut claims = claims();
-    for (name, value) in changes.as_object().unwrap() {
+    let Value::Object(changes) = changes else { panic!("an object of changes") };
+    for (name, value) in changes {
         if value.is_null() {
-            claims.as_object_mut().unwrap().remove(name);
+            claims.as_object_mut().unwrap().remove(&name);
         } else {
-            claims[name] = value.clone();
+            claims[name] = value;
         }
     }
     claims

@@ -44,6 +44,7 @@ fn a_token_with_wrong_claims_is_refused() {
         (json!({ "aud": null }), AUDIENCE),
         (json!({ "aud": null, "client_id": "somebody" }), AUDIENCE),
         (json!({ "aud": "somebody", "client_id": "tollgate" }), AUDIENCE),
+        (json!({ "aud": ["somebody"], "client_id": "tollgate" }), AUDIENCE),
         (json!({ "aud": 7 }), NOT_A_TOKEN),
         (json!({ "exp": null }), "the token has no expiry"),
         (json!({ "exp": (NOW + 600).to_string() }), NOT_A_TOKEN),
@@ -97,6 +98,7 @@ fn the_leeway_ends_at_the_second() {
         assert_eq!(ask(&identity(), &token, now).is_ok(), good, "{now:?}");
     }
     assert!(ask(&identity(), &token, at(NOW - 161)).is_err());
+    let token = rsa().token(&head(), &claims());
     assert!(ask(&identity(), &token, UNIX_EPOCH - Duration::from_secs(1)).is_err(), "a broken clock makes no token good");
 }
 
@@ -129,14 +131,12 @@ fn a_token_with_any_character_changed_is_refused() {
         assert!(ask(&identity, &changed, at(NOW)).is_err(), "character {place}");
     }
     for cut in 0..token.len() {
-        assert!(ask(&identity, &token[..cut], at(NOW)).is_err(), "cut at {cut}");
+        assert!(ask(&identity, token.split_at(cut).0, at(NOW)).is_err(), "cut at {cut}");
     }
-    // The last character of 256 bytes carries 4 spare bits: another spelling of the same signature is another token to the cache.
-    let spare = format!(
-        "{}{}",
-        &token[..token.len() - 1],
-        if token.ends_with('A') { 'B' } else { char::from(token.as_bytes()[token.len() - 1] + 1) }
-    );
+    // The last character of 256 bytes carries 4 spare bits: another spelling of the same signature would be another token to the cache.
+    let mut spare = token.into_bytes();
+    *spare.last_mut().unwrap() += 1;
+    let spare = String::from_utf8(spare).unwrap();
     assert!(ask(&identity, &spare, at(NOW)).is_err(), "spare bits");
 }
 

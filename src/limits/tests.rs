@@ -10,8 +10,8 @@ use super::*;
 use crate::domain::{Clock, ManualClock, Method};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn start() -> Instant {
     Clock::Manual(ManualClock::starting_at(SystemTime::UNIX_EPOCH)).monotonic()
@@ -42,6 +42,11 @@ fn admitted(limits: &Limits, caller: &Principal, now: Instant, tries: usize) -> 
     (0..tries).filter(|_| limits.admit(caller, now).is_ok()).count()
 }
 
+/// A nanosecond less.
+fn just_under(wait: Duration) -> Duration {
+    wait.checked_sub(Duration::from_nanos(1)).unwrap()
+}
+
 #[test]
 fn without_rules_everyone_is_admitted() {
     let now = start();
@@ -69,8 +74,8 @@ fn a_refused_request_passes_exactly_at_retry_after_and_not_a_nanosecond_before()
             let Err(refused) = limits.admit(&acme, now) else { continue };
             let wait = refused.retry_after.unwrap();
             assert_eq!(refused.reason, Reason::RateLimited);
-            limits.admit(&acme, now + wait - Duration::from_nanos(1)).unwrap_err();
-            limits.admit(&acme, now + wait).unwrap();
+            limits.admit(&acme, now + just_under(wait)).unwrap_err();
+            drop(limits.admit(&acme, now + wait).unwrap());
             now += wait;
         }
     }
@@ -91,7 +96,7 @@ fn a_refusal_names_the_rule_and_the_wait() {
     ];
     for (rule, message) in messages {
         let limits = Limits::build(&[rule], buckets(now));
-        limits.admit(&caller("acme", Some("ann")), now).unwrap();
+        drop(limits.admit(&caller("acme", Some("ann")), now).unwrap());
         assert_eq!(limits.admit(&caller("acme", Some("ann")), now).unwrap_err().message, message);
     }
 }
@@ -101,11 +106,11 @@ fn of_several_refusals_the_longest_wait_is_told() {
     let now = start();
     let limits = Limits::build(&[per_tenant(1, SECOND, 1), per_user("slow", 1, MINUTE, 1), per_user("fast", 10, SECOND, 1)], buckets(now));
     let ann = caller("acme", Some("ann"));
-    limits.admit(&ann, now).unwrap();
+    drop(limits.admit(&ann, now).unwrap());
     let refused = limits.admit(&ann, now).unwrap_err();
     assert_eq!(refused.retry_after, Some(MINUTE));
     assert!(refused.message.contains("`slow`"));
-    limits.admit(&ann, now + MINUTE).unwrap();
+    drop(limits.admit(&ann, now + MINUTE).unwrap());
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn an_admission_tells_the_standing_under_the_tightest_rule() {
 fn a_refusal_by_one_rule_takes_nothing_from_the_others() {
     let now = start();
     let limits = Limits::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 1)], buckets(now));
-    limits.admit(&caller("acme", Some("ann")), now).unwrap();
+    drop(limits.admit(&caller("acme", Some("ann")), now).unwrap());
     let before = limits.buckets.dump();
     assert_eq!(admitted(&limits, &caller("acme", Some("ann")), now, 1000), 0);
     assert_eq!(limits.buckets.dump(), before);
@@ -199,8 +204,8 @@ fn a_changed_rate_applies_to_what_is_left() {
         assert_eq!(admitted(&after, &acme, now, 100), 40);
         let refused = after.admit(&acme, now).unwrap_err().retry_after.unwrap();
         assert_eq!(refused, period / u32::try_from(events).unwrap());
-        after.admit(&acme, now + refused - Duration::from_nanos(1)).unwrap_err();
-        after.admit(&acme, now + refused).unwrap();
+        after.admit(&acme, now + just_under(refused)).unwrap_err();
+        drop(after.admit(&acme, now + refused).unwrap());
     }
 }
 
@@ -268,12 +273,12 @@ fn at_the_bound_idle_buckets_go_first_and_then_newcomers_share_one() {
         let limits = Limits::build(&[per_user("user", 1, SECOND, 2)], Arc::clone(&buckets));
         let user = |n: usize| caller("acme", Some(&n.to_string()));
         for n in 0..capacity {
-            limits.admit(&user(n), start).unwrap();
+            drop(limits.admit(&user(n), start).unwrap());
         }
         assert_eq!((buckets.len(), buckets.overflowed()), (capacity, 0));
         // Nobody is idle: two newcomers empty the bucket that they share, and a third gets nothing. Those who were here have their own.
-        limits.admit(&user(capacity), start).unwrap();
-        limits.admit(&user(capacity + 1), start).unwrap();
+        drop(limits.admit(&user(capacity), start).unwrap());
+        drop(limits.admit(&user(capacity + 1), start).unwrap());
         limits.admit(&user(capacity + 2), start).unwrap_err();
         assert_eq!((buckets.len(), buckets.overflowed()), (capacity + 1, 3));
         assert_eq!(admitted(&limits, &user(0), start, 5), 1);
@@ -292,7 +297,7 @@ fn the_bucket_that_newcomers_share_is_its_rules_own() {
     let start = start();
     let buckets = Buckets::new(2, start);
     let limits = Limits::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 3)], Arc::clone(&buckets));
-    limits.admit(&caller("acme", Some("ann")), start).unwrap();
+    drop(limits.admit(&caller("acme", Some("ann")), start).unwrap());
     // `user` overflows; `rpm` has the tenant's bucket still.
     let newcomers: usize = (0..20).map(|n| admitted(&limits, &caller("acme", Some(&n.to_string())), start, 1)).sum();
     assert_eq!(newcomers, 3);
@@ -312,7 +317,7 @@ fn a_million_keys_take_less_than_100_megabytes_and_no_key_more() {
     let mut user = caller("acme", None);
     for n in 0..1_000_000_u32 {
         user.user = Some(n.to_string().into());
-        limits.admit(&user, start).unwrap();
+        drop(limits.admit(&user, start).unwrap());
     }
     assert_eq!((buckets.len(), buckets.overflowed()), (1_000_000, 0));
     let bytes = buckets.footprint();

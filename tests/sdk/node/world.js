@@ -1,0 +1,51 @@
+// Where the gateway is, and clients for it. The harness is tests/it/sdk.rs.
+
+import { readFileSync } from "node:fs";
+
+export const REGION = "us-east-1";
+export const HAIKU = "anthropic.claude-3-haiku-20240307-v1:0";
+export const PROFILE_ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl";
+
+const needed = (name) => {
+  const value = process.env[`TOLLGATE_${name}`];
+  if (!value) throw new Error(`TOLLGATE_${name} is not set; this suite is started by tests/it/sdk.rs`);
+  return value.replace(/\/$/, "");
+};
+
+export const world = {
+  plain: needed("PLAIN_URL"), // http://, HTTP/1.1 and h2c
+  tls: needed("TLS_URL"), // https://, under NODE_EXTRA_CA_CERTS
+  anonymous: needed("ANONYMOUS_URL"), // http://, a gateway that asks nobody who they are
+  ca: readFileSync(needed("CA")),
+  token: needed("TOKEN"), // JWT of the tenant `demo`
+  expired: needed("EXPIRED_TOKEN"), // the same, past its `exp`
+  limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
+};
+
+/** A model id that asks the emulator for faults (src/emulator/faults.rs). */
+export const model = (...faults) => `anthropic.claude-emulator.${faults.join(".")}:0`;
+
+export const says = (text) => [{ role: "user", content: [{ text }] }];
+
+export const bearer = (token) => ({ token: { token }, authSchemePreference: ["httpBearerAuth"] });
+
+/** Every item of an asynchronous iterable up to its end or its error. */
+export async function drain(stream) {
+  const items = [];
+  try {
+    for await (const item of stream) items.push(item);
+    return { items };
+  } catch (error) {
+    return { items, error };
+  }
+}
+
+/** The error that `call` ends with; it fails when there is none. */
+export async function failure(call) {
+  try {
+    await call();
+  } catch (error) {
+    return error;
+  }
+  throw new Error("the call should have failed, and succeeded");
+}

@@ -33,7 +33,7 @@ impl Default for Firewall {
             max_body: 25_000_000,
             body_memory: 1_000_000_000,
             header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_mins(1),
             flood: None,
         }
     }

@@ -13,7 +13,7 @@ const SHOWN: usize = 50;
 #[derive(Clone, Debug)]
 pub struct Faults {
     file: PathBuf,
-    faults: Vec<Fault>,
+    found: Vec<Fault>,
     unshown: usize,
 }
 
@@ -61,7 +61,7 @@ impl Faults {
         let mut faults: Vec<Fault> = findings.into_iter().map(fault).collect();
         // Stable, and needed where an alias leads back up.
         faults.sort_by_key(|fault| fault.place);
-        Self { file: file.to_owned(), faults, unshown }
+        Self { file: file.to_owned(), found: faults, unshown }
     }
 
     /// The one fault of a text that is no YAML.
@@ -69,26 +69,26 @@ impl Faults {
         let lines: Vec<&str> = excerpt::lines(text).collect();
         let excerpt = why.place.and_then(|place| Excerpt::new(&lines, place));
         let fault = Fault { place: why.place, path: String::new(), message: why.message, help: why.help.map(str::to_owned), excerpt };
-        Self { file: file.to_owned(), faults: vec![fault], unshown: 0 }
+        Self { file: file.to_owned(), found: vec![fault], unshown: 0 }
     }
 
     /// The one fault of a file as a whole.
     pub(super) fn of_file(file: &Path, message: String, help: Option<&str>) -> Self {
         let fault = Fault { place: None, path: String::new(), message, help: help.map(str::to_owned), excerpt: None };
-        Self { file: file.to_owned(), faults: vec![fault], unshown: 0 }
+        Self { file: file.to_owned(), found: vec![fault], unshown: 0 }
     }
 
     /// The faults, in the order of the lines; at least one, at most 50.
     #[must_use]
     pub fn all(&self) -> &[Fault] {
-        &self.faults
+        &self.found
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number_width = self.faults.iter().filter_map(|fault| fault.place).map(|place| place.line.to_string().len()).max().unwrap_or(1);
-        for fault in &self.faults {
+        let number_width = self.found.iter().filter_map(|fault| fault.place).map(|place| place.line.to_string().len()).max().unwrap_or(1);
+        for fault in &self.found {
             write!(f, "{}", self.file.display())?;
             if let Some(place) = fault.place {
                 write!(f, ":{}:{}", place.line, place.column)?;
@@ -107,7 +107,7 @@ impl fmt::Display for Faults {
             }
             writeln!(f)?;
         }
-        match (self.faults.len(), self.unshown) {
+        match (self.found.len(), self.unshown) {
             (1, 0) => write!(f, "1 fault in {}", self.file.display()),
             (shown, 0) => write!(f, "{shown} faults in {}", self.file.display()),
             (shown, more) => write!(f, "{} faults in {}, of which these are the first {shown}", shown + more, self.file.display()),

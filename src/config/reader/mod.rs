@@ -7,13 +7,18 @@
 mod document;
 mod excerpt;
 mod faults;
+mod map;
+mod nearest;
 mod scalars;
+mod secrets;
 
 use std::cell::RefCell;
 use std::path::Path;
 
 use self::document::{Content, Node};
 pub use self::faults::{Fault, Faults, Place};
+pub(super) use self::map::Map;
+pub(super) use self::nearest::{expected_one_of, listed, suggest};
 pub(super) use self::scalars::{ByteSize, Name, Numeral};
 
 /// The largest file that is read: a slip of the path shall not fill the memory.
@@ -41,7 +46,7 @@ pub(super) fn text_of(file: &Path) -> Result<String, Faults> {
     std::fs::File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        let line = excerpt::lines(std::str::from_utf8(valid).unwrap_or_default()).count();
         Faults::of_file(file, format!("line {line} is not UTF-8"), Some("save the file as UTF-8"))
     })
 }
@@ -138,6 +143,12 @@ impl<'a> Value<'a> {
         &self.path
     }
 
+    /// The key that it stands under, perhaps as an item of a list.
+    fn last_key(&self) -> &str {
+        let key = self.path.rsplit('.').next().unwrap_or_default();
+        key.split('[').next().unwrap_or_default()
+    }
+
     /// The directory that relative paths start from.
     fn directory(&self) -> &'a Path {
         self.reading.directory
@@ -151,30 +162,6 @@ impl<'a> Value<'a> {
     /// Whether it is `false`.
     pub(super) fn is_false(&self) -> bool {
         matches!(self.node.content, Content::Bool(false))
-    }
-
-    /// Its keys; text keys only, each once. Everything else about them is recorded.
-    pub(super) fn map(&self) -> Checked<Map<'a>> {
-        let Content::Map(entries) = &self.node.content else {
-            return self.unexpected("a mapping");
-        };
-        let mut map = Map { value: self.clone(), entries: Vec::new(), asked: Vec::new() };
-        for (key, node) in entries {
-            let Content::Text(name) = &key.content else {
-                let help = "put it in quotes, so that YAML takes it as text";
-                let _: Checked<()> = self.record(Some(key.id), "a key that is not text".to_owned(), Some(help.to_owned()));
-                continue;
-            };
-            let dot = if self.path.is_empty() { "" } else { "." };
-            let path = format!("{}{dot}{}", self.path, scalars::shorten(excerpt::key_without_secret(name)));
-            let value = Value { node, key: Some(key.id), path, reading: self.reading };
-            if map.entries.iter().any(|(earlier, _)| earlier == name) {
-                let _: Checked<()> = value.record(value.key, "given twice".to_owned(), Some("remove one of the two".to_owned()));
-            } else {
-                map.entries.push((name, value));
-            }
-        }
-        Ok(map)
     }
 
     /// The items of a list, perhaps none.
@@ -227,123 +214,4 @@ impl<'a> Value<'a> {
         let key = self.key.filter(|_| matches!(self.node.content, Content::Nothing));
         self.record(Some(key.unwrap_or(self.node.id)), format!("expected {expected}, found {found}"), help.map(str::to_owned))
     }
-}
-
-/// A mapping, key by key.
-#[derive(Debug)]
-pub(super) struct Map<'a> {
-    value: Value<'a>,
-    entries: Vec<(&'a str, Value<'a>)>,
-    asked: Vec<&'static str>,
-}
-
-impl<'a> Map<'a> {
-    /// The value of `key`, if the key is there.
-    pub(super) fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
-        self.asked.push(key);
-        self.entries.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
-    }
-
-    /// The value of `key`. `example` is a value for the help where the key is missing.
-    pub(super) fn required<T: FromValue>(&mut self, key: &'static str, example: &str) -> Checked<T> {
-        self.required_by(key, example, T::from_value)
-    }
-
-    /// The value of `key`, read by `read`.
-    pub(super) fn required_by<T>(&mut self, key: &'static str, example: &str, read: impl FnOnce(&Value<'_>) -> Checked<T>) -> Checked<T> {
-        match self.value(key) {
-            Some(value) => read(&value),
-            None => self.missing(key, format!("add `{key}: {example}`")),
-        }
-    }
-
-    /// The value of `key`, or none.
-    pub(super) fn optional<T: FromValue>(&mut self, key: &'static str) -> Checked<Option<T>> {
-        self.value(key).map(|value| T::from_value(&value)).transpose()
-    }
-
-    /// The value of `key`, or `default`.
-    pub(super) fn or<T: FromValue>(&mut self, key: &'static str, default: T) -> Checked<T> {
-        self.value(key).map_or(Ok(default), |value| T::from_value(&value))
-    }
-
-    /// Records that `key` is missing.
-    pub(super) fn missing<T>(&self, key: &str, help: impl Into<String>) -> Checked<T> {
-        // What is missing has no place; the key of the mapping that it is missing from is the nearest.
-        let place = if self.value.path.is_empty() { None } else { Some(self.value.key.unwrap_or(self.value.node.id)) };
-        self.value.record(place, format!("missing key `{key}`"), Some(help.into()))
-    }
-
-    /// Refuses a key that an operator may well think of, and says why.
-    pub(super) fn forbid(&mut self, key: &'static str, message: &str, help: &str) {
-        if let Some(value) = self.value(key) {
-            let _: Checked<()> = value.record(value.key, message.to_owned(), Some(help.to_owned()));
-        }
-        self.asked.retain(|asked| *asked != key);
-        self.entries.retain(|(name, _)| *name != key);
-    }
-
-    /// The keys of the mapping under `key`; none where there is no such mapping.
-    pub(super) fn names_in(&self, key: &str) -> Vec<&'a str> {
-        let Some((_, value)) = self.entries.iter().find(|(name, _)| *name == key) else { return Vec::new() };
-        let Content::Map(entries) = &value.node.content else { return Vec::new() };
-        entries.iter().filter_map(|(key, _)| if let Content::Text(name) = &key.content { Some(name.as_str()) } else { None }).collect()
-    }
-
-    /// Every key with its value, in the order of the file: for a mapping whose keys are names.
-    pub(super) fn named(&self) -> &[(&'a str, Value<'a>)] {
-        &self.entries
-    }
-
-    /// Refuses every key that nobody asked for.
-    pub(super) fn finish(self) -> Checked<()> {
-        let mut finished = Ok(());
-        let (given, free): (Vec<&str>, Vec<&str>) = self.asked.iter().partition(|key| self.entries.iter().any(|(name, _)| name == *key));
-        for (name, value) in self.entries.iter().filter(|(name, _)| !self.asked.contains(name)) {
-            let help = if *name == "<<" {
-                "merge keys are not part of YAML 1.2: write the keys out".to_owned()
-            } else if name.split_once(':').is_some_and(|(key, _)| self.asked.contains(&key)) {
-                "a colon needs a blank behind it".to_owned()
-            } else if let Some(near) = nearest(name, &free) {
-                format!("did you mean `{near}`?")
-            } else if let Some(near) = nearest(name, &given) {
-                format!("`{near}` is given too: remove one of the two")
-            } else if free.is_empty() {
-                "no other key is known here: remove it".to_owned()
-            } else {
-                expected_one_of(&free)
-            };
-            finished = value.record(value.key, "unknown key".to_owned(), Some(help));
-        }
-        finished
-    }
-}
-
-/// The one of `names` that `name` was most likely to be, if any is near.
-pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let name = name.to_lowercase().replace('-', "_");
-    let distance = |known: &str| {
-        let plain = known.to_lowercase().replace('-', "_");
-        let edits = strsim::damerau_levenshtein(&name, &plain);
-        let extends = name.len() >= 3 && (plain.starts_with(&name) || (plain.len() >= 3 && name.starts_with(&plain)));
-        // A third of the letters may be wrong, as for rustc; or the end may be left out.
-        (edits <= name.len().max(plain.len()) / 3 || extends).then_some(edits)
-    };
-    names.iter().copied().filter_map(|known| Some((distance(known)?, known))).min().map(|(_, known)| known)
-}
-
-/// `a`, `b` and so on, in backticks.
-pub(super) fn listed(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// The help that names what is valid.
-pub(super) fn expected_one_of(names: &[&str]) -> String {
-    let one_of = if names.len() > 1 { "one of " } else { "" };
-    format!("expected {one_of}{}", listed(names))
-}
-
-/// The help for a word that is none of `names`.
-pub(super) fn suggest(word: &str, names: &[&str]) -> String {
-    nearest(word, names).map_or_else(|| expected_one_of(names), |near| format!("did you mean `{near}`?"))
 }

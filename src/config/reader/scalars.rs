@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Content;
-use super::excerpt::names_a_secret;
+use super::secrets::names_a_secret;
 use super::{Checked, FromValue, Value};
 
 /// No timeout is longer: sums with the clock stay far from overflowing.
@@ -28,9 +28,8 @@ impl Value<'_> {
 
     /// The value as a message may quote it, in backticks.
     pub(in super::super) fn quoted(&self) -> String {
-        let key = self.path().rsplit('.').next().unwrap_or_default();
         match &self.node.content {
-            _ if names_a_secret(key) => "`***`".to_owned(),
+            _ if names_a_secret(self.last_key()) => "`***`".to_owned(),
             Content::Text(text) if text.contains('@') => "the value".to_owned(),
             Content::Text(text) => format!("`{}`", shorten(text)),
             Content::Whole(number) => format!("`{number}`"),

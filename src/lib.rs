@@ -12,4 +12,6 @@ pub mod listeners;
 pub mod proxy;
 pub mod record;
 pub mod routes;
+pub mod server;
+pub mod state;
 pub mod upstreams;

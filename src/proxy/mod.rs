@@ -1,1 +1,243 @@
-//! proxy
+//! The corridor: the only code that knows Pingora's proxy hooks, and the only code that knows the order of the steps.
+//!
+//! Read this file and `admit.rs`, and you know the life of a request. Each hook hands over to one room in a line or three.
+
+mod admit;
+mod answer;
+mod app;
+mod body;
+mod dial;
+mod exchange;
+mod head;
+mod refuse;
+mod send;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::StatusCode;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::domain::{Reason, Rejection};
+use crate::listeners::Connection;
+use crate::record::{Attempt, Connection as Taken, Entry};
+use crate::state::{Live, Snapshot};
+
+pub use app::Proxy;
+pub use exchange::Exchange;
+
+/// An idle keep-alive connection is kept so long: longer than the 350 s after which an NLB forgets a flow, so that the gateway is never the first.
+const KEEPALIVE: Duration = Duration::from_secs(360);
+
+/// A refused request's unread body is read and dropped for so long; then the connection ends.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The gateway as Pingora sees it.
+pub struct Gateway {
+    plane: ArcSwap<Plane>,
+    live: Arc<Live>,
+}
+
+/// What one request reads: the rooms, and the peers that follow from them.
+struct Plane {
+    snapshot: Snapshot,
+    peers: dial::Peers,
+}
+
+impl Gateway {
+    /// A gateway that begins with `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, live: Arc<Live>) -> Self {
+        let peers = dial::Peers::build(&snapshot.upstreams);
+        Self { plane: ArcSwap::from_pointee(Plane { snapshot, peers }), live }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::begin(self.plane.load_full(), &self.live.clock, self.live.metrics.in_flight())
+    }
+
+    /// None: the default adds a compression module.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _exchange: &mut Exchange) -> Result<()> {
+        if let Some(connection) = connection(session) {
+            connection.begin_exchange();
+        }
+        session.set_write_timeout(Some(dial::WRITE));
+        session.set_total_drain_timeout(Some(DRAIN));
+        // Only where Pingora keeps it: a request with both lengths has lost it, and must not get it back.
+        if session.as_downstream().get_keepalive().is_some() {
+            session.set_keepalive(Some(KEEPALIVE.as_secs()));
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        exchange.admitted = Some(admit::admit(self, session, exchange).await?);
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        exchange.progress.attempts += 1;
+        exchange.progress.connecting = Some(exchange.elapsed(&self.live.clock));
+        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
+        let peer = exchange.plane.peers.peer(&admitted.upstream, admitted.call.service.prefix, admitted.plan.timeouts);
+        Ok(peer.ok_or_else(unadmitted)?)
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
+        // The dialer has tried every address once; a second round covers a resolver that was behind.
+        self.live.metrics.attempt(Attempt::Unreachable);
+        error.as_up();
+        error.set_retry(exchange.progress.attempts < 2);
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        self.live.metrics.upstream_connection(if reused { Taken::Reused } else { Taken::New });
+        exchange.progress.connected = Some(exchange.elapsed(&self.live.clock));
+        Ok(())
+    }
+
+    async fn upstream_request_filter(&self, _session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
+        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, &self.live.clock)?;
+        exchange.progress.sent = Some(exchange.elapsed(&self.live.clock));
+        Ok(())
+    }
+
+    async fn request_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
+        // Whatever Pingora has kept of the body is a placeholder: the whole of it goes out at once, at its end.
+        if let Some(held) = exchange.admitted.as_ref().and_then(|admitted| admitted.body.bytes.clone()) {
+            *body = Some(if end { held } else { Bytes::new() });
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        // A kept connection that AWS closed at the wrong moment: nothing was read from it, and the body is still held.
+        if client_reused && session.response_written().is_none() {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        if exchange.progress.head.is_none() {
+            self.live.metrics.attempt(refuse::outcome(&error));
+        }
+        error
+    }
+
+    async fn upstream_response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        self.live.metrics.attempt(Attempt::answered(head.status.as_u16()));
+        exchange.progress.head = Some(exchange.elapsed(&self.live.clock));
+        if let Some(admitted) = exchange.admitted.as_mut() {
+            admitted.body.release();
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        if head.status.is_informational() {
+            return Ok(());
+        }
+        exchange.progress.status = Some(head.status.as_u16());
+        exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
+        answer::reframe(head, &exchange.id, session.is_http2())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        let len = body.as_ref().map_or(0, Bytes::len);
+        exchange.progress.bytes_out += u64::try_from(len).unwrap_or(0);
+        exchange.progress.complete |= end;
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        refuse::refuse(session, error, exchange).await
+    }
+
+    /// The one exit has said it already.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        let total = exchange.elapsed(&self.live.clock);
+        let admitted = exchange.admitted.as_ref();
+        let head = session.req_header();
+        let progress = &exchange.progress;
+        self.live.recorder.record(&Entry {
+            request_id: &exchange.id,
+            began: exchange.began_wall,
+            client: head::client(session),
+            principal: admitted.map(|admitted| &*admitted.principal),
+            service: admitted.map(|admitted| admitted.call.service),
+            method: head.method.as_str(),
+            version: head.version,
+            path: admitted.map_or_else(|| head::path(head), |admitted| admitted.call.path.as_bytes()),
+            model: admitted.and_then(|admitted| admitted.call.model.as_deref()),
+            status: progress.status,
+            reason: exchange.refused,
+            upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
+            upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
+            attempts: progress.attempts,
+            bytes_in: progress.bytes_in,
+            bytes_out: progress.bytes_out,
+            upstream_time: progress.upstream_time(),
+            total,
+            overhead: progress.overhead(total),
+            complete: progress.complete && (error.is_none() || exchange.refused.is_some()),
+            user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
+        });
+        if let Some(connection) = connection(session) {
+            connection.end_exchange();
+        }
+    }
+}
+
+/// The client's connection, where it carries one request at a time.
+fn connection(session: &Session) -> Option<&Connection> {
+    session.as_downstream().stream().and_then(|stream| (**stream).as_any().downcast_ref())
+}
+
+/// A hook ran that only runs on admitted requests.
+fn unadmitted() -> Rejection {
+    Rejection::new(Reason::Internal, "the gateway failed; the request's id finds its log line")
+}

@@ -1,0 +1,74 @@
+//! What can be wrong with a credential: the exact fault for our log, its kind for the caller.
+
+use crate::domain::{Reason, Rejection};
+
+/// Why a credential is refused. It holds names that the token gave (cut and escaped), never the token.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("`{header}` is sent more than once")]
+    Repeated { header: &'static str },
+    #[error("`{header}` holds bytes that are not printable ASCII")]
+    NotAscii { header: &'static str },
+    #[error("the token is {bytes} bytes long")]
+    TooLong { bytes: usize },
+    #[error("{0}")]
+    Malformed(&'static str),
+    #[error("the algorithm `{0}` is not in `algorithms`")]
+    Algorithm(String),
+    #[error("the token has a `crit` header")]
+    Critical,
+    #[error("the issuer `{0}` is not configured")]
+    Issuer(String),
+    #[error("the token names no issuer")]
+    NoIssuer,
+    #[error("no key of the set has the `kid` `{0}` and fits the algorithm")]
+    UnknownKey(String),
+    #[error("the token names no `kid`, and not exactly one key fits the algorithm")]
+    NoKid,
+    #[error("the signature is not of this key")]
+    Signature,
+    #[error("the token has no `exp`")]
+    NoExpiry,
+    #[error("the token expired at {at} (Unix time), beyond the leeway")]
+    Expired { at: u64 },
+    #[error("the token is not valid before {at} (Unix time), beyond the leeway")]
+    NotYetValid { at: u64 },
+    #[error("neither `aud` nor, in its absence, `client_id` names one of `audiences`")]
+    Audience,
+    #[error("the claim `{0}` for the tenant is missing")]
+    NoTenant(String),
+    #[error("the claim `{0}` is not a text of 1 to 256 bytes without control characters")]
+    Claim(String),
+}
+
+impl Fault {
+    /// What the caller is told: the kind of fault only. An unknown key and a bad signature are one kind, so that keys can't be probed for.
+    fn message(&self) -> &'static str {
+        match self {
+            Self::Repeated { .. } => "more than one credential was sent",
+            Self::NotAscii { .. } | Self::Malformed(_) => "the credential is not a signed token (JWT)",
+            Self::TooLong { .. } => "the token is longer than 16384 bytes",
+            Self::Algorithm(_) => "the token's signature algorithm is not accepted",
+            Self::Critical => "the token has critical header parameters, of which none is supported",
+            Self::Issuer(_) | Self::NoIssuer => "the token's issuer is not accepted",
+            Self::UnknownKey(_) | Self::NoKid | Self::Signature => "the token's signature can't be verified",
+            Self::NoExpiry => "the token has no expiry",
+            Self::Expired { .. } => "the token has expired",
+            Self::NotYetValid { .. } => "the token is not valid yet",
+            Self::Audience => "the token is meant for another audience",
+            Self::NoTenant(_) => "the token names no tenant",
+            Self::Claim(_) => "a claim of the token that names the tenant or the user is malformed",
+        }
+    }
+}
+
+impl From<Fault> for Rejection {
+    fn from(fault: Fault) -> Self {
+        Self::new(Reason::Unauthenticated, fault.message()).because(fault)
+    }
+}
+
+/// The beginning of a name that a token gave, fit for a log line: escaped, and of at most 64 characters.
+pub(super) fn excerpt(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_default).collect()
+}

@@ -1,0 +1,141 @@
+//! One published key (RFC 7517, section 4; RFC 7518, section 6; RFC 8037): read, checked, and bound to what it may verify.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::error::KeySetError;
+use super::keys::named;
+use crate::config::identity::Algorithm;
+
+/// A public key, and all that it may be used for.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) kid: Option<String>,
+    /// At least one; all of the key's own type.
+    pub(super) algorithms: Vec<Algorithm>,
+    pub(super) public: DecodingKey,
+}
+
+/// A key as it is published. Members beyond these say nothing about verifying.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    crv: Option<String>,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+/// The types of key that are known.
+#[derive(Clone, Copy)]
+enum Kind {
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+impl Kind {
+    const fn algorithms(self) -> &'static [Algorithm] {
+        match self {
+            Self::Rsa => {
+                use Algorithm::{PS256, PS384, PS512, RS256, RS384, RS512};
+                &[RS256, RS384, RS512, PS256, PS384, PS512]
+            }
+            Self::P256 => &[Algorithm::ES256],
+            Self::P384 => &[Algorithm::ES384],
+            Self::Ed25519 => &[Algorithm::EdDSA],
+        }
+    }
+}
+
+/// Reads the key at the place `at` of its set; `None` where its type is unknown or it is for something that is not `allowed`.
+///
+/// # Errors
+/// Where its type is known, and it does not hold together or is too weak.
+pub(super) fn read(at: usize, members: Map<String, Value>, allowed: &[Algorithm]) -> Result<Option<Key>, KeySetError> {
+    let jwk: Jwk = serde_json::from_value(Value::Object(members)).map_err(|error| malformed(at, error.to_string()))?;
+    let Some(kind) = jwk.kind() else { return Ok(None) };
+    let public = match kind {
+        Kind::Rsa => jwk.rsa(at),
+        Kind::P256 => jwk.point(at, &ECDSA_P256_SHA256_FIXED, 32),
+        Kind::P384 => jwk.point(at, &ECDSA_P384_SHA384_FIXED, 48),
+        Kind::Ed25519 => jwk.edwards(at),
+    }?;
+    let algorithms: Vec<_> = kind.algorithms().iter().copied().filter(|one| allowed.contains(one) && jwk.admits(*one)).collect();
+    Ok((!algorithms.is_empty()).then_some(Key { kid: jwk.kid, algorithms, public }))
+}
+
+impl Jwk {
+    fn kind(&self) -> Option<Kind> {
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => Some(Kind::Rsa),
+            ("EC", Some("P-256")) => Some(Kind::P256),
+            ("EC", Some("P-384")) => Some(Kind::P384),
+            ("OKP", Some("Ed25519")) => Some(Kind::Ed25519),
+            _ => None,
+        }
+    }
+
+    /// Whether `alg`, `use` and `key_ops`, as far as they are there, let the key verify signatures of this algorithm.
+    fn admits(&self, algorithm: Algorithm) -> bool {
+        self.alg.as_deref().is_none_or(|name| named(name) == Some(algorithm))
+            && self.usage.as_deref().is_none_or(|usage| usage == "sig")
+            && self.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|operation| operation == "verify"))
+    }
+
+    fn rsa(&self, at: usize) -> Result<DecodingKey, KeySetError> {
+        let (n, e) = (bytes(at, "n", self.n.as_deref())?, bytes(at, "e", self.e.as_deref())?);
+        // Java's BigInteger writes a zero byte before a modulus whose first bit is set; it is no part of the number.
+        let (n, e) = (without_zeros(&n), without_zeros(&e));
+        let bits = n.first().map_or(0, |first| n.len() * 8 - usize::try_from(first.leading_zeros()).unwrap_or(0));
+        if !(2048..=8192).contains(&bits) {
+            return Err(KeySetError::RsaSize { key: at, bits });
+        }
+        // With 1 for an exponent everyone can sign; an even one has no private key; beyond 32 bits AWS-LC verifies nothing.
+        if e.len() > 4 || e == [1] || e.last().is_none_or(|last| last % 2 == 0) {
+            return Err(malformed(at, "`e` must be odd, above 1 and of 32 bits at most".into()));
+        }
+        Ok(DecodingKey::from_rsa_raw_components(n, e))
+    }
+
+    fn point(&self, at: usize, curve: &'static dyn VerificationAlgorithm, length: usize) -> Result<DecodingKey, KeySetError> {
+        let (x, y) = (bytes(at, "x", self.x.as_deref())?, bytes(at, "y", self.y.as_deref())?);
+        if x.len() != length || y.len() != length {
+            return Err(malformed(at, format!("`x` and `y` must be {length} bytes each")));
+        }
+        let uncompressed = [&[4], x.as_slice(), y.as_slice()].concat();
+        ParsedPublicKey::new(curve, &uncompressed).map_err(|_| malformed(at, "`x` and `y` are no point on the curve".into()))?;
+        Ok(DecodingKey::from_ec_der(&uncompressed))
+    }
+
+    fn edwards(&self, at: usize) -> Result<DecodingKey, KeySetError> {
+        let x = bytes(at, "x", self.x.as_deref())?;
+        ParsedPublicKey::new(&ED25519, &x).map_err(|_| malformed(at, "`x` is no public key of Ed25519".into()))?;
+        Ok(DecodingKey::from_ed_der(&x))
+    }
+}
+
+fn bytes(at: usize, member: &str, value: Option<&str>) -> Result<Vec<u8>, KeySetError> {
+    let value = value.ok_or_else(|| malformed(at, format!("`{member}` is missing")))?;
+    URL_SAFE_NO_PAD.decode(value).map_err(|_| malformed(at, format!("`{member}` is not base64url without padding")))
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
+}
+
+fn malformed(key: usize, what: String) -> KeySetError {
+    KeySetError::Malformed { key, what }
+}

@@ -1,0 +1,58 @@
+//! The request half: from a head to a plan, or a refusal.
+
+use http::header;
+use pingora::Result;
+use pingora_proxy::Session;
+
+use super::exchange::{Admitted, Exchange};
+use super::{Gateway, body, head};
+use crate::call;
+use crate::domain::{Reason, Rejection};
+use crate::firewall;
+
+/// Steps 2 to 9 of the corridor, in an order that is argued here.
+///
+/// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
+/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. The body is read before
+/// `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
+/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection.
+pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
+    let plane = exchange.plane.clone();
+    let snapshot = &plane.snapshot;
+    let clock = &gateway.live.clock;
+
+    // 2. May it be looked at at all?
+    if let Some(address) = head::client(session) {
+        snapshot.firewall.flood(address, exchange.began)?;
+    }
+    firewall::path_is_safe(head::path(session.req_header()))?;
+
+    // 3. Who is calling?
+    let principal = snapshot.identity.identify(&session.req_header().headers, exchange.began_wall)?;
+
+    // 4. What do they ask?
+    let mut call = head::call(session.req_header())?;
+    let before = exchange.elapsed(clock);
+    let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
+    exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
+    exchange.progress.bytes_in = body.len;
+    if let Some(bytes) = &body.bytes {
+        call.model = call.model.take().or_else(|| call::model_in_body(&call, bytes));
+    }
+
+    // 7. Can they now?
+    let admission = snapshot.limits.admit(&principal, clock.monotonic())?;
+
+    // 9. Where to?
+    let plan = snapshot.routes.plan(&call)?;
+    let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
+    let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
+    let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
+
+    Ok(Admitted { principal, call, body, plan, upstream, endpoint, _admission: admission })
+}
+
+/// Whether the client asked for the connection to end, or speaks a protocol that ends it anyway.
+pub(super) fn keeps_alive(session: &Session) -> bool {
+    !session.is_http2() && session.as_downstream().get_keepalive().is_some() && session.get_header(header::UPGRADE).is_none()
+}

@@ -1,0 +1,56 @@
+//! The corridor as something that serves connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+
+use super::Gateway;
+use crate::listeners::Connection;
+use crate::state::{Live, Snapshot};
+
+/// An HTTP/2 connection without a request for so long is told to go: the clients of AWS's SDKs for JavaScript open another.
+const H2_IDLE: Duration = Duration::from_secs(360);
+
+/// Streams that one HTTP/2 connection may have open: the SDKs multiplex every call of a process over one connection.
+const H2_STREAMS: u32 = 1024;
+
+/// Idle upstream connections kept for each thread.
+const IDLE_UPSTREAM: usize = 256;
+
+/// Serves connections: the gateway inside Pingora's proxy. Cheap to clone.
+#[derive(Clone)]
+pub struct Proxy(Arc<HttpProxy<Gateway>>);
+
+impl Proxy {
+    /// A proxy that begins with `snapshot`, on a runtime of `threads` workers.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, live: Arc<Live>, threads: usize) -> Self {
+        let conf = ServerConf { threads, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
+        let mut proxy = HttpProxy::new(Gateway::new(snapshot, live), Arc::new(conf));
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        options.h2_idle_timeout = Some(H2_IDLE);
+        proxy.server_options = Some(options);
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(H2_STREAMS);
+        proxy.h2_options = Some(h2);
+        proxy.handle_init_modules();
+        Self(Arc::new(proxy))
+    }
+
+    /// Serves one connection to its end. `shutdown` turns true when no further request is wanted on it.
+    pub async fn serve(&self, connection: Connection, shutdown: &ShutdownWatch) {
+        ServerApp::process_new(&self.0, Box::new(connection), shutdown).await;
+    }
+
+    /// Ends the connections that carry no request.
+    pub async fn close_idle(&self) {
+        HttpServerApp::http_cleanup(&*self.0).await;
+    }
+}
+

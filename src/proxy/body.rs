@@ -1,0 +1,168 @@
+//! Reads a request's body whole before the upstream sees any of it: SigV4 signs its hash, and a retry sends the same bytes.
+//!
+//! Pingora 0.9.1 streams bodies and forgets what is read before the forwarding begins: its loop sends an initial body only where its own 64 KiB
+//! retry buffer holds one, and otherwise waits for a body that never comes. Two turns make it go on (docs/decisions/0003-bodies.md):
+//!
+//! * where the length is known, its buffer is switched on only for the last 64 KiB, so that it is never cut short and always holds something;
+//! * where it is not (HTTP/1.1 chunked) and more than 64 KiB came, the head is given to the parser once more with a body of one byte, so that the
+//!   reader is not done. HTTP/2 has no such turn: 411 past 64 KiB.
+//!
+//! Then `request_body_filter` puts the held body in place of whatever Pingora sends. Both turns lean on this release; the matrix in tests/it/bodies.rs
+//! covers every framing, and the checks here fail closed: 411 or 500, never a hang.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::v1::client::http_req_header_to_wire;
+use pingora_proxy::Session;
+
+use crate::domain::{Reason, Rejection};
+use crate::firewall::{BodyMemory, BodyPermit, body_fits};
+
+/// The size of Pingora's retry buffer (`v1/common.rs`), and more than it ever reads at once.
+const RETRY_BUFFER: u64 = 64 * 1024;
+
+/// A length that a client only claims is trusted for so much memory; more is taken as it arrives.
+const CLAIMED_MAX: u64 = 256 * 1024;
+
+/// A body, held whole.
+pub(super) struct Body {
+    /// Its bytes; taken once the answer's head is here.
+    pub(super) bytes: Option<Bytes>,
+    /// Its SHA-256 in lower-case hex.
+    pub(super) sha256: String,
+    /// Its length in bytes.
+    pub(super) len: u64,
+    /// Its share of `firewall.body_memory`; given back with the bytes.
+    permit: Option<BodyPermit>,
+}
+
+impl Body {
+    /// Gives the memory back: the answer has begun, nothing will be sent again.
+    pub(super) fn release(&mut self) {
+        self.bytes = None;
+        self.permit = None;
+    }
+}
+
+/// Reads the body of the request in `session`, at most `max` bytes within `time`, out of `memory`.
+pub(super) async fn read(session: &mut Session, max: u64, time: Duration, memory: &Arc<BodyMemory>) -> Result<Body> {
+    let length = length(session.req_header())?;
+    if let Some(length) = length {
+        body_fits(length, max)?;
+    }
+    if session.get_header(header::EXPECT).is_some() {
+        session.write_continue_response().await?;
+    }
+    let body = match tokio::time::timeout(time, collect(session, length, max, memory)).await {
+        Ok(body) => body?,
+        Err(_) => {
+            // What is left of it would be taken for the next request.
+            session.set_keepalive(None);
+            let message = format!("the request's body did not arrive within {} seconds", time.as_secs());
+            return Err(Rejection::new(Reason::RequestTimeout, message).into());
+        }
+    };
+    if body.len > 0 && session.as_downstream().get_retry_buffer().is_none() {
+        rewind(session).await?;
+    }
+    Ok(body)
+}
+
+async fn collect(session: &mut Session, length: Option<u64>, max: u64, memory: &Arc<BodyMemory>) -> Result<Body> {
+    let mut permit = memory.reserve(length.unwrap_or(0).min(CLAIMED_MAX))?;
+    let mut reserved = length.unwrap_or(0).min(CLAIMED_MAX);
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut held = Held::None;
+    let mut read = 0_u64;
+    loop {
+        if length.is_none_or(|length| length.saturating_sub(read) <= RETRY_BUFFER) {
+            session.enable_retry_buffering();
+        }
+        let Some(chunk) = session.read_request_body().await? else { break };
+        let size = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        read = read.saturating_add(size);
+        body_fits(read, max).inspect_err(|_| session.set_keepalive(None))?;
+        if read > reserved {
+            permit.grow(read - reserved).inspect_err(|_| session.set_keepalive(None))?;
+            reserved = read;
+        }
+        hash.update(&chunk);
+        held.push(chunk, length);
+    }
+    let mut sha256 = String::with_capacity(64);
+    crate::upstreams::push_hex(&mut sha256, hash.finish().as_ref());
+    Ok(Body { bytes: Some(held.finish()), sha256, len: read, permit: Some(permit) })
+}
+
+/// What has come so far. Most bodies come in one piece, and are held as they came.
+enum Held {
+    None,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Held {
+    fn push(&mut self, chunk: Bytes, length: Option<u64>) {
+        *self = match std::mem::replace(self, Self::None) {
+            Self::None => Self::One(chunk),
+            Self::One(first) => {
+                let expected = usize::try_from(length.unwrap_or(0).min(CLAIMED_MAX)).unwrap_or(0);
+                let mut all = BytesMut::with_capacity(expected.max((first.len() + chunk.len()) * 2));
+                all.extend_from_slice(&first);
+                all.extend_from_slice(&chunk);
+                Self::Many(all)
+            }
+            Self::Many(mut all) => {
+                all.extend_from_slice(&chunk);
+                Self::Many(all)
+            }
+        };
+    }
+
+    fn finish(self) -> Bytes {
+        match self {
+            Self::None => Bytes::new(),
+            Self::One(chunk) => chunk,
+            Self::Many(all) => all.freeze(),
+        }
+    }
+}
+
+/// The length that the head tells, where it tells one.
+fn length(head: &RequestHeader) -> Result<Option<u64>, Rejection> {
+    let Some(value) = head.headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(None);
+    }
+    let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    length.map(Some).ok_or_else(|| Rejection::new(Reason::Malformed, "the `Content-Length` is not a number"))
+}
+
+/// The placeholder: the head once more, with a body of one byte, so that Pingora's reader is not done.
+async fn rewind(session: &mut Session) -> Result<()> {
+    if session.is_http2() {
+        let message = "over HTTP/2, a body of more than 64 KiB needs a `Content-Length`";
+        return Err(Rejection::new(Reason::LengthRequired, message).into());
+    }
+    let mut head = session.req_header().clone();
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.remove_header(&header::EXPECT);
+    head.insert_header(header::CONTENT_LENGTH, "1")?;
+    let lost = || Rejection::new(Reason::Internal, "the request's head could not be read again");
+    let mut wire = http_req_header_to_wire(&head).ok_or_else(lost)?;
+    wire.extend_from_slice(b"x");
+    let downstream = session.as_downstream_mut();
+    downstream.set_pipelined_prefix(wire);
+    if !downstream.read_request().await? {
+        return Err(lost().into());
+    }
+    // What the reader had read ahead is gone: the connection must not be used again.
+    downstream.set_keepalive(None);
+    Ok(())
+}

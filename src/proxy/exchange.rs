@@ -1,0 +1,113 @@
+//! What is known of one exchange, from its first byte to its access-log line.
+//!
+//! Four rules: an exchange keeps the snapshot it began with; what admission learns is all there or not at all ([`Admitted`]); no room is ever given
+//! the exchange itself; a new fact goes into the product of the room that learns it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
+
+use super::Plane;
+use super::body::Body;
+use crate::domain::{Call, Clock, Principal, Reason, RequestId};
+use crate::limits::Admission;
+use crate::record::InFlight;
+use crate::routes::Plan;
+use crate::upstreams::{Endpoint, Upstream};
+
+/// The context that Pingora carries through the hooks.
+pub struct Exchange {
+    /// The rules it began with.
+    pub(super) plane: Arc<Plane>,
+    /// Its name.
+    pub(super) id: RequestId,
+    /// When its head was whole.
+    pub(super) began: Instant,
+    /// The same by the wall clock.
+    pub(super) began_wall: SystemTime,
+    /// Everything that admission learned: all there or nothing.
+    pub(super) admitted: Option<Admitted>,
+    /// Why it was refused, if it was.
+    pub(super) refused: Option<Reason>,
+    /// How far the upstream call and its answer have come.
+    pub(super) progress: Progress,
+    /// Counts it among those under way; dropped on every path.
+    pub(super) _in_flight: InFlight,
+}
+
+/// What admission hands on.
+pub(super) struct Admitted {
+    pub(super) principal: Arc<Principal>,
+    pub(super) call: Call,
+    pub(super) body: Body,
+    pub(super) plan: Arc<Plan>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Gives back on drop what was taken and not used.
+    pub(super) _admission: Admission,
+}
+
+/// How far it has come. Times are measured from the exchange's beginning.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Spent waiting for the client's body.
+    pub(super) body_wait: Duration,
+    /// Bytes of the client's body.
+    pub(super) bytes_in: u64,
+    /// Connections tried or taken from the pool.
+    pub(super) attempts: u32,
+    /// When a connection was asked for.
+    pub(super) connecting: Option<Duration>,
+    /// When there was one.
+    pub(super) connected: Option<Duration>,
+    /// When the signed request was handed over.
+    pub(super) sent: Option<Duration>,
+    /// When the answer's head came.
+    pub(super) head: Option<Duration>,
+    /// The status the client was told.
+    pub(super) status: Option<u16>,
+    /// AWS's own name for the exchange.
+    pub(super) upstream_request_id: Option<HeaderValue>,
+    /// Bytes of the answer's body.
+    pub(super) bytes_out: u64,
+    /// Whether the answer went out whole.
+    pub(super) complete: bool,
+}
+
+impl Progress {
+    /// From the request handed over to the answer's head: AWS's share.
+    pub(super) fn upstream_time(&self) -> Option<Duration> {
+        self.head.zip(self.sent).map(|(head, sent)| head.saturating_sub(sent))
+    }
+
+    /// Ours: from the head to the request handed over, less the waits for the client's body and for a connection. A refusal's is all it took.
+    pub(super) fn overhead(&self, total: Duration) -> Duration {
+        match (self.connecting, self.connected, self.sent) {
+            (Some(connecting), Some(connected), Some(sent)) => {
+                connecting.saturating_sub(self.body_wait) + sent.saturating_sub(connected)
+            }
+            _ => total.saturating_sub(self.body_wait),
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn begin(plane: Arc<Plane>, clock: &Clock, in_flight: InFlight) -> Self {
+        Self {
+            plane,
+            id: RequestId::random(),
+            began: clock.monotonic(),
+            began_wall: clock.wall(),
+            admitted: None,
+            refused: None,
+            progress: Progress::default(),
+            _in_flight: in_flight,
+        }
+    }
+
+    /// The time since its beginning.
+    pub(super) fn elapsed(&self, clock: &Clock) -> Duration {
+        clock.monotonic().saturating_duration_since(self.began)
+    }
+}

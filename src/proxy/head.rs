@@ -1,0 +1,33 @@
+//! What rooms need of a request's head, in their own words.
+
+use std::net::IpAddr;
+
+use http::header;
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+
+use crate::call::{self, CallError};
+use crate::domain::{Call, Rejection};
+
+/// The client's address.
+pub(super) fn client(session: &Session) -> Option<IpAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical())
+}
+
+/// The raw path, without the query.
+pub(super) fn path(head: &RequestHeader) -> &[u8] {
+    let raw = head.raw_path();
+    raw.split(|byte| *byte == b'?').next().unwrap_or(raw)
+}
+
+/// The `Host` header, or HTTP/2's `:authority`.
+pub(super) fn host(head: &RequestHeader) -> Option<&str> {
+    head.uri.authority().map(http::uri::Authority::as_str).or_else(|| head.headers.get(header::HOST)?.to_str().ok())
+}
+
+/// What is asked.
+pub(super) fn call(head: &RequestHeader) -> Result<Call, Rejection> {
+    let raw = std::str::from_utf8(head.raw_path()).unwrap_or_default();
+    let (path, query) = raw.split_once('?').unwrap_or((raw, ""));
+    call::read(&head.headers, host(head), path, query).map_err(<Rejection as From<CallError>>::from)
+}

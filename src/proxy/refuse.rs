@@ -1,0 +1,169 @@
+//! The one exit for refusals: every `Err` of every hook ends here, and is answered as AWS would.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use http::{Method, header};
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+use serde_json::json;
+
+use super::exchange::Exchange;
+use crate::domain::{Reason, Rejection};
+use crate::record::Attempt;
+
+/// A refusal is an error to Pingora: the rejection is its cause.
+impl From<Rejection> for Box<Error> {
+    fn from(rejection: Rejection) -> Self {
+        Error::because(ErrorType::new("refused"), "", rejection)
+    }
+}
+
+/// Answers `error`, where there is still someone to answer, and notes it in the exchange.
+pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
+    let Some(verdict) = Verdict::of(error, session.response_written().is_some()) else { return silent };
+    exchange.refused = Some(verdict.reason);
+    verdict.tell(error, exchange);
+    if session.response_written().is_some() {
+        // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success.
+        return silent;
+    }
+    let status = verdict.reason.status();
+    exchange.progress.status = Some(status);
+    let reuse = verdict.reuse && super::admit::keeps_alive(session);
+    if !reuse && !session.is_http2() {
+        session.set_keepalive(None);
+    }
+    match write(session, &verdict, exchange).await {
+        Ok(sent) => {
+            exchange.progress.bytes_out = sent;
+            exchange.progress.complete = true;
+            FailToProxy { error_code: status, can_reuse_downstream: reuse }
+        }
+        Err(_) => silent,
+    }
+}
+
+/// What is answered.
+struct Verdict<'e> {
+    reason: Reason,
+    message: &'e str,
+    retry_after: Option<Duration>,
+    /// Whether the connection may carry another request.
+    reuse: bool,
+}
+
+impl<'e> Verdict<'e> {
+    /// Our own refusals as they are; Pingora's errors by where they arose. None where the client is gone.
+    fn of(error: &'e Error, answered: bool) -> Option<Self> {
+        if let Some(rejection) = rejection(error) {
+            let reuse = !matches!(rejection.reason, Reason::BodyTooLarge | Reason::RequestTimeout | Reason::LengthRequired | Reason::Internal);
+            return Some(Self { reason: rejection.reason, message: &rejection.message, retry_after: rejection.retry_after, reuse });
+        }
+        let (reason, message) = match error.esource() {
+            ErrorSource::Upstream => upstream(error),
+            ErrorSource::Downstream => match error.etype() {
+                ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2 if !answered => {
+                    (Reason::Malformed, "the request is not well-formed HTTP")
+                }
+                _ => return None,
+            },
+            ErrorSource::Internal | ErrorSource::Unset => match error.etype() {
+                ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => upstream(error),
+                _ => (Reason::Internal, "the gateway failed; the request's id finds its log line"),
+            },
+        };
+        Some(Self { reason, message, retry_after: None, reuse: false })
+    }
+
+    /// Says it in our own log, as loud as it concerns an operator.
+    fn tell(&self, error: &Error, exchange: &Exchange) {
+        let (id, reason) = (exchange.id.as_str(), self.reason.label());
+        match self.reason {
+            Reason::Internal => tracing::error!(id, reason, %error, "request failed"),
+            Reason::UpstreamUnreachable | Reason::UpstreamBroken | Reason::UpstreamTimeout | Reason::NoCredentials | Reason::BodyMemory => {
+                tracing::warn!(id, reason, %error, "request failed");
+            }
+            _ => {
+                let source = rejection(error).and_then(|rejection| rejection.source()).map(ToString::to_string);
+                tracing::debug!(id, reason, message = self.message, source, "request refused");
+            }
+        }
+    }
+}
+
+fn upstream(error: &Error) -> (Reason, &'static str) {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => (Reason::UpstreamTimeout, "Bedrock did not answer in time"),
+        ErrorType::ConnectTimedout
+        | ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::SocketError
+        | ErrorType::BindError => (Reason::UpstreamUnreachable, "the gateway could not connect to Bedrock"),
+        _ => (Reason::UpstreamBroken, "Bedrock's answer broke off"),
+    }
+}
+
+/// How a try ended that gave no answer.
+pub(super) fn outcome(error: &Error) -> Attempt {
+    if *error.esource() == ErrorSource::Downstream {
+        Attempt::Abandoned
+    } else if error.retry() {
+        Attempt::Stale
+    } else {
+        match upstream(error).0 {
+            Reason::UpstreamTimeout => Attempt::TimedOut,
+            Reason::UpstreamUnreachable => Attempt::Unreachable,
+            _ => Attempt::Broken,
+        }
+    }
+}
+
+fn rejection(error: &Error) -> Option<&Rejection> {
+    error.root_cause().downcast_ref()
+}
+
+/// Writes the answer, and returns the length of its body.
+async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange) -> pingora::Result<u64> {
+    let kind = verdict.reason.aws_type();
+    let body = json!({
+        "message": verdict.message,
+        "__type": kind,
+        "error": { "message": verdict.message, "type": kind, "code": verdict.reason.label() },
+    });
+    let body = Bytes::from(body.to_string());
+    let mut head = ResponseHeader::build(verdict.reason.status(), Some(10))?;
+    head.insert_header("Content-Type", "application/json")?;
+    head.insert_header("Content-Length", body.len())?;
+    head.insert_header("x-amzn-RequestId", exchange.id.as_str())?;
+    head.insert_header("x-amzn-ErrorType", kind)?;
+    if verdict.reason == Reason::Unauthenticated {
+        head.insert_header("WWW-Authenticate", "Bearer")?;
+    }
+    if let Some(after) = verdict.retry_after {
+        // AWS's clients read milliseconds, Anthropic's and OpenAI's too; everyone else whole seconds, rounded up.
+        let millis = after.as_millis().max(1).to_string();
+        head.insert_header("Retry-After", after.as_millis().div_ceil(1000).max(1).to_string())?;
+        head.insert_header("x-amz-retry-after", millis.clone())?;
+        head.insert_header("retry-after-ms", millis)?;
+    }
+    let bodiless = session.req_header().method == Method::HEAD;
+    if session.get_header(header::EXPECT).is_some() && !session.is_http2() {
+        head.insert_header("Connection", "close")?;
+    }
+    session.write_response_header(Box::new(head), bodiless).await?;
+    if bodiless {
+        return Ok(0);
+    }
+    let length = u64::try_from(body.len()).unwrap_or(0);
+    session.write_response_body(Some(body), true).await?;
+    Ok(length)
+}

@@ -1,0 +1,64 @@
+//! The request as AWS gets it: host, headers and signature, made anew for every attempt.
+
+use http::header::{self, HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+use pingora::{OrErr, Result};
+
+use super::exchange::Admitted;
+use crate::domain::{Clock, Reason, Rejection};
+use crate::upstreams::{Fate, Request, fate};
+
+const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// Turns the client's head into the one that goes upstream. Signed last: the signature covers what comes before, and a retry may have changed it.
+pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, clock: &Clock) -> Result<()> {
+    let Admitted { call, body, endpoint, upstream, .. } = admitted;
+    let now = clock.wall();
+    let Some(keys) = upstream.credentials.current(now) else {
+        let message = "the gateway has no AWS credentials at the moment";
+        return Err(Rejection::new(Reason::NoCredentials, message).retry_after(std::time::Duration::from_secs(5)).into());
+    };
+
+    strip(head);
+    if call.query.is_empty() {
+        head.set_raw_path(call.path.as_bytes())?;
+    } else {
+        head.set_raw_path(format!("{}?{}", call.path, call.query).as_bytes())?;
+    }
+    head.insert_header(header::HOST, &*endpoint.host_header)?;
+    head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    if body.len > 0 || head.method == http::Method::POST || head.method == http::Method::PUT || head.method == http::Method::PATCH {
+        head.insert_header(header::CONTENT_LENGTH, body.len)?;
+    }
+
+    let signed = {
+        let mut covered: Vec<(&str, &[u8])> = Vec::with_capacity(8);
+        covered.push(("host", endpoint.host_header.as_bytes()));
+        let signed = head.headers.iter().filter(|(name, _)| fate(name) == Fate::Sign);
+        covered.extend(signed.map(|(name, value)| (name.as_str(), value.as_bytes())));
+        // Stable: several values of one name keep their order, which is the order they are sent in.
+        covered.sort_by_key(|(name, _)| *name);
+        let request = Request { method: head.method.as_str(), path: &call.path, query: &call.query, headers: &covered, payload: &body.sha256 };
+        endpoint.signer.sign(&keys, &request, now)
+    };
+    head.insert_header(DATE, signed.date)?;
+    if let Some(token) = &keys.session_token {
+        let mut token = HeaderValue::from_str(token.expose()).or_err(pingora::ErrorType::InternalError, "a session token that is no header")?;
+        token.set_sensitive(true);
+        head.insert_header(TOKEN, token)?;
+    }
+    let mut authorization =
+        HeaderValue::from_str(&signed.authorization).or_err(pingora::ErrorType::InternalError, "a signature that is no header")?;
+    authorization.set_sensitive(true);
+    head.insert_header(header::AUTHORIZATION, authorization)?;
+    Ok(())
+}
+
+fn strip(head: &mut RequestHeader) {
+    let mut stripped: Vec<HeaderName> = Vec::with_capacity(8);
+    stripped.extend(head.headers.keys().filter(|name| fate(name) == Fate::Strip).cloned());
+    for name in &stripped {
+        head.remove_header(name);
+    }
+}

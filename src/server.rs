@@ -1,0 +1,234 @@
+//! The process: sockets, rooms and background tasks put together, and taken apart again without losing a request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::ServerApp;
+use pingora::apps::http_app::HttpServer;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{Admin, Condition, Readiness};
+use crate::config::Config;
+use crate::config::listeners::Listener as ListenerConfig;
+use crate::domain::Clock;
+use crate::listeners::{Connection, ListenError, Listener};
+use crate::proxy::Proxy;
+use crate::record::Level;
+use crate::state::{BuildError, Live, Snapshot};
+use crate::upstreams::{Addresses, REFRESH, Upstream};
+
+/// Idle full buckets are looked for so often.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't be put to work.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A socket can't be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// A gateway that runs. Dropping it ends its tasks at once; [`Running::drain`] ends them well.
+pub struct Running {
+    listeners: Vec<SocketAddr>,
+    admin: SocketAddr,
+    live: Arc<Live>,
+    readiness: Readiness,
+    serving: Condition,
+    proxy: Proxy,
+    /// Ends the accepting of connections.
+    stop: CancellationToken,
+    /// Ends everything.
+    kill: CancellationToken,
+    /// Tells connections that no further request is wanted.
+    shutdown: watch::Sender<bool>,
+    connections: TaskTracker,
+    background: TaskTracker,
+}
+
+impl Running {
+    /// Builds every room, binds every socket, and begins to serve on the current runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing is served then.
+    pub fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let live = Arc::new(Live::build(config, clock)?);
+        let snapshot = Snapshot::build(config, &live)?;
+        let listeners = config.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let admin = Listener::bind(&ListenerConfig { address: config.admin.address, tls: None })?;
+
+        let readiness = Readiness::new();
+        let serving = readiness.condition("serving");
+        let (shutdown, watch) = watch::channel(false);
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let upstreams: Vec<_> = snapshot.upstreams.all().cloned().collect();
+        let running = Self {
+            listeners: listeners.iter().map(Listener::address).collect(),
+            admin: admin.address(),
+            proxy: Proxy::new(snapshot, Arc::clone(&live), threads),
+            live,
+            readiness,
+            serving,
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            shutdown,
+            connections: TaskTracker::new(),
+            background: TaskTracker::new(),
+        };
+        running.sample();
+        running.keep_fresh(&upstreams);
+        running.accept_admin(admin, config.firewall.header_timeout, watch.clone());
+        for listener in listeners {
+            running.accept(listener, config.firewall.header_timeout, watch.clone());
+        }
+        running.serving.met();
+        Ok(running)
+    }
+
+    /// Where clients are served, in the order of the configuration.
+    #[must_use]
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// Where operators are served.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What must hold before traffic is sent here.
+    #[must_use]
+    pub const fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// What lives on: counts and time.
+    #[must_use]
+    pub const fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Opens the access log anew, after a rotation.
+    pub fn reopen_log(&self) {
+        self.live.recorder.reopen();
+    }
+
+    /// Stops accepting, lets what is under way end for at most `grace`, and cuts what is left.
+    pub async fn drain(self, grace: Duration) {
+        self.serving.unmet("draining");
+        self.stop.cancel();
+        // The receivers are the connections; there may be none.
+        drop(self.shutdown.send(true));
+        self.proxy.close_idle().await;
+        self.connections.close();
+        if tokio::time::timeout(grace, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "cut connections that outlived the drain");
+        }
+        self.kill.cancel();
+        self.background.close();
+        self.background.wait().await;
+        let live = Arc::clone(&self.live);
+        // It waits for a disk. A panic in it is its own report.
+        drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);
+    }
+
+    fn sample(&self) {
+        let bodies = Arc::clone(&self.live.bodies);
+        self.live.metrics.sample(Level::BodiesHeld, move || bodies.held());
+        let buckets = Arc::clone(&self.live.buckets);
+        self.live.metrics.sample(Level::LimitBuckets, move || u64::try_from(buckets.len()).unwrap_or(u64::MAX));
+    }
+
+    /// Runs `task` until everything ends.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let kill = self.kill.clone();
+        self.background.spawn(async move {
+            tokio::select! {
+                () = kill.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Credentials and addresses renew themselves; idle buckets are let go.
+    fn keep_fresh(&self, upstreams: &[Arc<Upstream>]) {
+        for upstream in upstreams {
+            let credentials = self.readiness.condition(format!("credentials of upstream `{}`", upstream.name));
+            credentials.unmet("not fetched yet");
+            let (live, upstream) = (Arc::clone(&self.live), Arc::clone(upstream));
+            self.spawn(async move {
+                let told = |found| match found {
+                    Ok(expiry) => {
+                        live.metrics.set_credential_expiry(&upstream.name, expiry);
+                        credentials.met();
+                    }
+                    Err(why) => credentials.unmet::<String>(why),
+                };
+                upstream.credentials.keep_fresh(&live.clock, told).await;
+            });
+        }
+        let addresses: Vec<Arc<Addresses>> =
+            upstreams.iter().flat_map(|upstream| upstream.endpoints()).map(|(_, endpoint)| Arc::clone(&endpoint.addresses)).collect();
+        self.spawn(async move {
+            loop {
+                tokio::time::sleep(REFRESH).await;
+                for addresses in &addresses {
+                    addresses.refresh_if_used().await;
+                }
+            }
+        });
+        let live = Arc::clone(&self.live);
+        self.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                live.buckets.sweep(live.now());
+            }
+        });
+    }
+
+    fn accept(&self, listener: Listener, header_timeout: Duration, shutdown: watch::Receiver<bool>) {
+        let (proxy, kill) = (self.proxy.clone(), self.kill.clone());
+        let handle = move |connection: Connection| {
+            let (proxy, shutdown, kill) = (proxy.clone(), shutdown.clone(), kill.clone());
+            async move {
+                tokio::select! {
+                    () = proxy.serve(connection, &shutdown) => {}
+                    () = kill.cancelled() => {}
+                }
+            }
+        };
+        tracing::info!(address = %listener.address(), tls = listener.is_tls(), "listening");
+        self.background.spawn(listener.serve(header_timeout, Arc::new(handle), self.connections.clone(), self.stop.clone()));
+    }
+
+    /// The admin listener answers until the very end, so that a drain can be watched.
+    fn accept_admin(&self, listener: Listener, header_timeout: Duration, shutdown: watch::Receiver<bool>) {
+        let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone());
+        let (app, kill) = (Arc::new(HttpServer::new_app(admin)), self.kill.clone());
+        let handle = move |connection: Connection| {
+            let (app, shutdown, kill) = (Arc::clone(&app), shutdown.clone(), kill.clone());
+            async move {
+                tokio::select! {
+                    _ = app.process_new(Box::new(connection), &shutdown) => {}
+                    () = kill.cancelled() => {}
+                }
+            }
+        };
+        tracing::info!(address = %listener.address(), "admin listening");
+        self.background.spawn(listener.serve(header_timeout, Arc::new(handle), self.background.clone(), self.kill.clone()));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.kill.cancel();
+    }
+}

@@ -1,0 +1,106 @@
+//! What requests read, and what lives on while configurations come and go.
+//!
+//! A [`Snapshot`] follows from the configuration: immutable, built whole, swapped at once; a request keeps the one it began with. [`Live`] is what a
+//! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::domain::Clock;
+use crate::firewall::{BodyMemory, Firewall};
+use crate::identity::{Identity, IdentityError};
+use crate::limits::{Buckets, Limits};
+use crate::record::{Metrics, Recorder};
+use crate::routes::Routes;
+use crate::upstreams::{UpstreamError, Upstreams};
+
+/// So many callers may have a bucket of their own (about 50 MB of them); what comes beyond shares one, loudly.
+const BUCKETS: usize = 1_000_000;
+
+/// A configuration that can't be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A key set can't be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A credential file or CA bundle can't be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The access log can't be opened.
+    #[error("can't open the access log: {0}")]
+    AccessLog(#[from] std::io::Error),
+}
+
+/// Everything that follows from the configuration.
+pub struct Snapshot {
+    /// May a request be looked at at all?
+    pub firewall: Firewall,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// The time for a whole body.
+    pub body_timeout: Duration,
+    /// Who is calling?
+    pub identity: Identity,
+    /// Can they now?
+    pub limits: Limits,
+    /// Where to?
+    pub routes: Routes,
+    /// How is it said to AWS?
+    pub upstreams: Upstreams,
+}
+
+/// What lives on.
+pub struct Live {
+    /// The time.
+    pub clock: Clock,
+    /// How much each caller has used of what they may.
+    pub buckets: Arc<Buckets>,
+    /// All bodies held at once.
+    pub bodies: Arc<BodyMemory>,
+    /// Every count.
+    pub metrics: Arc<Metrics>,
+    /// The access log.
+    pub recorder: Recorder,
+}
+
+impl Live {
+    /// The state that a process begins with.
+    ///
+    /// # Errors
+    /// Where the access log can't be opened.
+    pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+        let metrics = Arc::new(Metrics::new());
+        Ok(Self {
+            buckets: Buckets::new(BUCKETS, clock.monotonic()),
+            bodies: BodyMemory::new(config.firewall.body_memory),
+            recorder: Recorder::build(&config.record, Arc::clone(&metrics))?,
+            metrics,
+            clock,
+        })
+    }
+
+    /// The monotonic time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.monotonic()
+    }
+}
+
+impl Snapshot {
+    /// Builds everything that follows from a checked configuration, on top of what lives on.
+    ///
+    /// # Errors
+    /// Where a file that the configuration names can't be used. Nothing has changed then.
+    pub fn build(config: &Config, live: &Live) -> Result<Self, BuildError> {
+        Ok(Self {
+            firewall: Firewall::build(&config.firewall),
+            max_body: config.firewall.max_body,
+            body_timeout: config.firewall.body_timeout,
+            identity: Identity::build(&config.identity)?,
+            limits: Limits::build(&config.limits, Arc::clone(&live.buckets)),
+            routes: Routes::build(&config.routes),
+            upstreams: Upstreams::build(&config.upstreams)?,
+        })
+    }
+}

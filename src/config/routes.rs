@@ -76,11 +76,12 @@ impl Route {
 
 /// The one target of a route.
 fn target(value: &Value<'_>, upstreams: &[&str]) -> Checked<Arc<str>> {
-    let items = value.some_items("target")?;
-    if let Some(second) = items.get(1) {
-        return second.refuse("a second target: a route has exactly one for now");
-    }
-    let Some(item) = items.first() else { return value.refuse("holds no target") };
+    let items = value.items()?;
+    let item = match items.as_slice() {
+        [] => return value.refuse("needs at least one target"),
+        [item] => item,
+        [_, second, ..] => return second.refuse("a second target: a route has exactly one for now"),
+    };
     let mut map = item.map()?;
     let upstream = map.required_by("upstream", upstreams.first().map_or("use1", |first| first), |name| {
         let text = name.text()?;

@@ -2,7 +2,9 @@
 
 pub mod admin;
 pub mod call;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod emulator;
 pub mod firewall;

@@ -169,7 +169,7 @@ impl Running {
                         live.metrics.set_credential_expiry(&upstream.name, expiry);
                         credentials.met();
                     }
-                    Err(why) => credentials.unmet::<String>(why),
+                    Err(why) => credentials.unmet(why),
                 };
                 upstream.credentials.keep_fresh(&live.clock, told).await;
             });

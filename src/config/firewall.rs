@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::limits::Rate;
+use super::reader::{ByteSize, Checked, FromValue, Value, suggest};
+
 /// Bounds on what any client may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Firewall {
@@ -20,6 +23,70 @@ pub struct Firewall {
 /// A cheap guard against floods, by client address, counted before identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flood {
-    /// Requests that one address may send in one second (any `rate` is converted; at least 1).
+    /// Requests that one address may send in one second; at least 1. A `rate` by minute or hour must come to a whole number a second.
     pub per_second: u32,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self {
+            max_body: 25_000_000,
+            body_memory: 1_000_000_000,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_mins(1),
+            flood: None,
+        }
+    }
+}
+
+impl FromValue for Firewall {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let default = Self::default();
+        let mut map = value.map()?;
+        let max_body = map.or("max_body", ByteSize(default.max_body));
+        let body_memory = map.or("body_memory", ByteSize(default.body_memory));
+        let header_timeout = map.or("header_timeout", default.header_timeout);
+        let body_timeout = map.or("body_timeout", default.body_timeout);
+        let flood = map.optional("flood");
+        let either = map.value("body_memory").or(map.value("max_body"));
+        let finished = map.finish();
+
+        let (max_body, body_memory) = (max_body?.0, body_memory?.0);
+        if let Some(either) = either.filter(|_| body_memory < max_body) {
+            let message = format!("`body_memory` of {body_memory} bytes is less than `max_body` of {max_body}");
+            return either.refuse_with(message, "the memory for all bodies must hold at least the largest one");
+        }
+        finished?;
+        Ok(Self { max_body, body_memory, header_timeout: header_timeout?, body_timeout: body_timeout?, flood: flood? })
+    }
+}
+
+impl FromValue for Flood {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let per_second = map.required_by("rate", "100/second", whole_per_second);
+        let per = map.value("per").map_or(Ok(()), |per| match per.text()? {
+            "address" => Ok(()),
+            other => per.refuse_with(format!("{} is not what floods are counted by", per.quoted()), suggest(other, &["address"])),
+        });
+        map.finish()?;
+        per?;
+        Ok(Self { per_second: per_second? })
+    }
+}
+
+/// The guard counts by seconds: a rate that it could only round is refused.
+fn whole_per_second(value: &Value<'_>) -> Checked<u32> {
+    let rate = Rate::from_value(value)?;
+    let seconds = rate.period.as_secs().max(1);
+    match u32::try_from(rate.events / seconds) {
+        Ok(per_second) if rate.events % seconds == 0 => Ok(per_second),
+        _ => {
+            let near = rate.events.div_ceil(seconds);
+            value.refuse_with(
+                format!("{} is not a whole number a second", value.quoted()),
+                format!("floods are counted by the second: `{near}/second`"),
+            )
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
+
 /// One way to prove who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -52,4 +54,113 @@ pub enum Algorithm {
 pub struct Anonymous {
     /// The tenant that everyone is.
     pub tenant: String,
+}
+
+/// Reads `identity`, which has no default: running without authorization must be said.
+pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
+    const HELP: &str = "add a method, as in `- jwt: {…}`; or `- anonymous: { tenant: public }`, to run without authorization";
+    let Some(value) = map.value("identity") else {
+        return map.missing("identity", HELP);
+    };
+    let items = value.items()?;
+    if items.is_empty() {
+        return value.refuse_with("nobody could prove who they are", HELP);
+    }
+    let mut unasked: Option<&Value<'_>> = None;
+    let mut methods = Vec::new();
+    for item in &items {
+        if let Some(everyone) = unasked {
+            let message = format!("can never be reached: `anonymous` at `{}` takes everyone", everyone.path());
+            methods.push(item.refuse_with(message, "put `anonymous` last"));
+        }
+        let method = Method::from_value(item);
+        if matches!(method, Ok(Method::Anonymous(_))) {
+            unasked = Some(item);
+        }
+        methods.push(method);
+    }
+    methods.into_iter().collect()
+}
+
+impl FromValue for Method {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
+        let methods = map.named().len();
+        map.finish()?;
+        match (jwt?, anonymous?) {
+            _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
+            (Some(jwt), _) => Ok(Self::Jwt(jwt)),
+            (None, Some(anonymous)) => Ok(Self::Anonymous(anonymous)),
+            (None, None) => value.refuse_with("names no method", expected_one_of(&["jwt", "anonymous"])),
+        }
+    }
+}
+
+impl FromValue for Jwt {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let issuer = map.required("issuer", "https://…");
+        let audiences = map.required_by("audiences", "[tollgate]", |value| value.distinct("audience"));
+        let algorithms = map.value("algorithms");
+        let algorithms = algorithms.map_or(Ok(vec![Algorithm::RS256]), |value| value.distinct("algorithm"));
+        let jwks_file = map.required("jwks_file", "jwks.json");
+        let tenant = map.required("tenant", "tenant");
+        let user = map.or("user", ClaimPath("sub".to_owned()));
+        map.finish()?;
+        Ok(Self { issuer: issuer?, audiences: audiences?, algorithms: algorithms?, jwks_file: jwks_file?, tenant: tenant?, user: user? })
+    }
+}
+
+impl FromValue for ClaimPath {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        String::from_value(value).map(Self)
+    }
+}
+
+impl Algorithm {
+    const ALL: [(&'static str, Self); 9] = [
+        ("RS256", Self::RS256),
+        ("RS384", Self::RS384),
+        ("RS512", Self::RS512),
+        ("PS256", Self::PS256),
+        ("PS384", Self::PS384),
+        ("PS512", Self::PS512),
+        ("ES256", Self::ES256),
+        ("ES384", Self::ES384),
+        ("EdDSA", Self::EdDSA),
+    ];
+}
+
+impl FromValue for Algorithm {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let text = value.text()?;
+        if let Some((_, algorithm)) = Self::ALL.iter().find(|(name, _)| *name == text) {
+            return Ok(*algorithm);
+        }
+        let names = Self::ALL.map(|(name, _)| name);
+        if text.eq_ignore_ascii_case("none") {
+            return value.refuse_with(
+                "`none` is no signature: anyone could write such a token",
+                "to let everyone in, say `- anonymous: { tenant: … }`",
+            );
+        }
+        if text.to_ascii_uppercase().starts_with("HS") {
+            let message =
+                format!("{} signs with a secret that issuer and gateway share: whoever can check a token could make one", value.quoted());
+            return value.refuse_with(message, "have the issuer sign with a key pair, as in `RS256` or `ES256`");
+        }
+        let help = names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| format!("did you mean `{name}`?"));
+        // The names are too alike to guess: ES512 is not almost ES256.
+        value.refuse_with(format!("{} is not a supported algorithm", value.quoted()), help.unwrap_or_else(|| expected_one_of(&names)))
+    }
+}
+
+impl FromValue for Anonymous {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let tenant = map.required("tenant", "public");
+        map.finish()?;
+        Ok(Self { tenant: tenant? })
+    }
 }

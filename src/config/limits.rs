@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::reader::{Checked, FromValue, Name, Numeral, Value, suggest};
+
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -11,9 +13,9 @@ pub struct Rule {
     pub count: Count,
     /// How fast it refills.
     pub rate: Rate,
-    /// How many may come at once when the bucket is full: at least 1. Default: what `rate` gives in one second, at least 1.
+    /// How many may come at once when the bucket is full: 1 to 1,000,000,000. Default: what `rate` gives in one second, at least 1.
     pub burst: u64,
-    /// Who has a bucket of their own; at least one.
+    /// Who has a bucket of their own; at least one, each once. Default `[tenant]`.
     pub per: Vec<Dimension>,
 }
 
@@ -27,7 +29,7 @@ pub enum Count {
 /// So many in such a time, as in `600/minute`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// At least 1.
+    /// 1 to 1,000,000,000.
     pub events: u64,
     /// A second, a minute or an hour.
     pub period: Duration,
@@ -40,4 +42,96 @@ pub enum Dimension {
     Tenant,
     /// By user within the tenant; callers without a user share their tenant's.
     User,
+}
+
+impl Rule {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let name = map.required::<Name>("name", "rpm");
+        let count = map.required("count", "requests");
+        let rate = map.required::<Rate>("rate", "600/minute");
+        let burst = map.value("burst").map(|value| burst(&value)).transpose();
+        let per = map.value("per").map_or(Ok(vec![Dimension::Tenant]), |value| value.distinct("dimension"));
+        map.finish()?;
+        let rate = rate?;
+        Ok(Self { name: name?.0, count: count?, rate, burst: burst?.unwrap_or_else(|| rate.in_one_second()), per: per? })
+    }
+}
+
+/// Reads `limits`, where every rule has a name of its own.
+pub(super) fn read(value: &Value<'_>) -> Checked<Vec<Rule>> {
+    let mut names = Vec::new();
+    let rules: Vec<Checked<Rule>> = value
+        .items()?
+        .iter()
+        .map(|item| {
+            let rule = Rule::from_value(item);
+            item.claim_name(&mut names)?;
+            rule
+        })
+        .collect();
+    rules.into_iter().collect()
+}
+
+impl Rate {
+    /// Beyond it, the nanoseconds between two events come to nothing.
+    const MAX_EVENTS: u64 = 1_000_000_000;
+
+    fn in_one_second(self) -> u64 {
+        (self.events / self.period.as_secs().max(1)).max(1)
+    }
+}
+
+impl FromValue for Rate {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        const HELP: &str = "a whole number by `second`, `minute` or `hour`, as in `600/minute`";
+        let (events, unit) = match value.numeral() {
+            Numeral::Bare(events) | Numeral::WithUnit(events, "") => {
+                return value.refuse_with(
+                    format!("`{events}` is not a rate: in what time?"),
+                    format!("`{events}/second`, `{events}/minute` or `{events}/hour`"),
+                );
+            }
+            Numeral::WithUnit(events, unit) => (events, unit),
+            Numeral::Other => return value.refuse_with(format!("{} is not a rate", value.quoted()), HELP),
+        };
+        let seconds = match unit {
+            "/second" => 1,
+            "/minute" => 60,
+            "/hour" => 3600,
+            _ => return value.refuse_with(format!("{} is not a rate", value.quoted()), HELP),
+        };
+        match events {
+            0 => value.refuse_with("a rate of 0 lets no call pass", "the least is `1/hour`"),
+            1..=Self::MAX_EVENTS => Ok(Self { events, period: Duration::from_secs(seconds) }),
+            _ => value.refuse(format!("{} is beyond {}", value.quoted(), Self::MAX_EVENTS)),
+        }
+    }
+}
+
+fn burst(value: &Value<'_>) -> Checked<u64> {
+    match u64::from_value(value)? {
+        0 => value.refuse_with("a burst of 0 lets no call pass", "the least is 1"),
+        burst @ 1..=Rate::MAX_EVENTS => Ok(burst),
+        _ => value.refuse(format!("{} is beyond {}", value.quoted(), Rate::MAX_EVENTS)),
+    }
+}
+
+impl FromValue for Count {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        match value.text()? {
+            "requests" => Ok(Self::Requests),
+            other => value.refuse_with(format!("{} can't be counted", value.quoted()), suggest(other, &["requests"])),
+        }
+    }
+}
+
+impl FromValue for Dimension {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        match value.text()? {
+            "tenant" => Ok(Self::Tenant),
+            "user" => Ok(Self::User),
+            other => value.refuse_with(format!("{} is not a dimension of callers", value.quoted()), suggest(other, &["tenant", "user"])),
+        }
+    }
 }

@@ -11,6 +11,15 @@ pub mod record;
 pub mod routes;
 pub mod upstreams;
 
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use self::reader::{Checked, Value};
+pub use self::reader::{Fault, Faults, Place};
+
 /// A whole gateway.yaml, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -30,4 +39,47 @@ pub struct Config {
     pub routes: Vec<routes::Route>,
     /// What is written down.
     pub record: record::Record,
+}
+
+impl Config {
+    /// Reads a file of at most 1 MiB. Relative paths in it start from its own directory; the files that they name are not opened here.
+    ///
+    /// # Errors
+    /// Every fault of the file at once, with its place.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        Self::parse(&reader::text_of(path)?, path)
+    }
+
+    /// Reads the text of a file. `file` is the name that faults are shown under, and its directory is what relative paths start from.
+    ///
+    /// # Errors
+    /// Every fault of the text at once, with its place.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Faults> {
+        reader::read(text, file, Self::from_value)
+    }
+
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let admin = map.or("admin", admin::Admin::default());
+        let listeners = listeners::read(&mut map, admin.as_ref().ok().map(|admin| admin.address));
+        let firewall = map.or("firewall", firewall::Firewall::default());
+        let identity = identity::read(&mut map);
+        let limits = map.value("limits").map_or(Ok(Vec::new()), |value| limits::read(&value));
+        let upstreams = upstreams::read(&mut map);
+        // By name, even where one of them is faulty: a route to it is not.
+        let names = map.names_in("upstreams");
+        let routes = routes::read(&mut map, &names);
+        let record = map.or("record", record::Record::default());
+        map.finish()?;
+        Ok(Self {
+            listeners: listeners?,
+            admin: admin?,
+            firewall: firewall?,
+            identity: identity?,
+            limits: limits?,
+            upstreams: upstreams?,
+            routes: routes?,
+            record: record?,
+        })
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::reader::{Checked, FromValue, Value, suggest};
+
 /// What is written down of each exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -23,4 +25,48 @@ pub enum Destination {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { access_log: Some(AccessLog { to: Destination::Stdout }) }
+    }
+}
+
+impl FromValue for Record {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let access_log = map.value("access_log").map_or(Ok(Self::default().access_log), |value| access_log(&value));
+        map.finish()?;
+        Ok(Self { access_log: access_log? })
+    }
+}
+
+/// `off`, or where the lines go.
+fn access_log(value: &Value<'_>) -> Checked<Option<AccessLog>> {
+    if value.is_false() || value.as_text() == Some("off") {
+        return Ok(None);
+    }
+    let mut map = value.map()?;
+    let to = map.or("to", Destination::Stdout);
+    let format = map.value("format").map_or(Ok(()), |format| match format.text()? {
+        "json" => Ok(()),
+        other => format.refuse_with(format!("{} is not a log format", format.quoted()), suggest(other, &["json"])),
+    });
+    map.finish()?;
+    format?;
+    Ok(Some(AccessLog { to: to? }))
+}
+
+impl FromValue for Destination {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        match value.text()? {
+            "stdout" => Ok(Self::Stdout),
+            word if word == "-" || word == "stderr" || word.eq_ignore_ascii_case("stdout") => value.refuse_with(
+                format!("{} is neither `stdout` nor a path", value.quoted()),
+                format!("`stdout`; or `./{word}`, for a file of that name"),
+            ),
+            _ => PathBuf::from_value(value).map(Self::File),
+        }
+    }
 }

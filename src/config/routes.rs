@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reader::{Checked, FromValue, Map, Name, Value, listed, suggest};
+
 /// One route. It matches every call: conditions come with later keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -25,4 +27,92 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole exchange. Default 3600 s.
     pub total: Duration,
+}
+
+/// Reads `routes`, given the names of the upstreams. Without `routes`, everything goes to the only upstream.
+pub(super) fn read(map: &mut Map<'_>, upstreams: &[&str]) -> Checked<Vec<Route>> {
+    let Some(value) = map.value("routes") else {
+        return match upstreams {
+            [only] => Ok(vec![Route { name: "everything".into(), to: (*only).into(), timeouts: Timeouts::default() }]),
+            // That is told of `upstreams` itself.
+            [] => Ok(Vec::new()),
+            [first, ..] => map.missing(
+                "routes",
+                format!(
+                    "say which of {} is to answer: `routes: [{{ name: everything, to: [{{ upstream: {first} }}] }}]`",
+                    listed(upstreams)
+                ),
+            ),
+        };
+    };
+    let mut names = Vec::new();
+    let mut first: Option<&Value<'_>> = None;
+    let items = value.some_items("route")?;
+    let mut routes = Vec::new();
+    for item in &items {
+        routes.push(Route::from_value(item, upstreams));
+        if let Err(reported) = item.claim_name(&mut names) {
+            routes.push(Err(reported));
+        }
+        match first {
+            None => first = Some(item),
+            Some(first) => {
+                let message = format!("can never be reached: `{}` takes every call", first.path());
+                routes.push(item.refuse_with(message, "routes have no conditions yet: keep one"));
+            }
+        }
+    }
+    routes.into_iter().collect()
+}
+
+impl Route {
+    fn from_value(value: &Value<'_>, upstreams: &[&str]) -> Checked<Self> {
+        let mut map = value.map()?;
+        let name = map.required::<Name>("name", "everything");
+        let example = upstreams.first().map_or("use1", |first| first);
+        let to = map.required_by("to", &format!("[{{ upstream: {example} }}]"), |value| target(value, upstreams));
+        let timeouts = map.or("timeouts", Timeouts::default());
+        map.finish()?;
+        Ok(Self { name: name?.0.into(), to: to?, timeouts: timeouts? })
+    }
+}
+
+/// The one target of a route.
+fn target(value: &Value<'_>, upstreams: &[&str]) -> Checked<Arc<str>> {
+    let items = value.some_items("target")?;
+    if let Some(second) = items.get(1) {
+        return second.refuse("a second target: a route has exactly one for now");
+    }
+    let Some(item) = items.first() else { return value.refuse("holds no target") };
+    let mut map = item.map()?;
+    let upstream = map.required_by("upstream", upstreams.first().map_or("use1", |first| first), |name| {
+        let text = name.text()?;
+        // None at all: `upstreams` is at fault, and that is told there.
+        if upstreams.contains(&text) || upstreams.is_empty() {
+            return Ok(text.into());
+        }
+        name.refuse_with(format!("there is no upstream {}", name.quoted()), suggest(text, upstreams))
+    });
+    map.finish()?;
+    upstream
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let hour = Duration::from_hours(1);
+        Self { connect: Duration::from_secs(3), first_byte: hour, idle: hour, total: hour }
+    }
+}
+
+impl FromValue for Timeouts {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let default = Self::default();
+        let mut map = value.map()?;
+        let connect = map.or("connect", default.connect);
+        let first_byte = map.or("first_byte", default.first_byte);
+        let idle = map.or("idle", default.idle);
+        let total = map.or("total", default.total);
+        map.finish()?;
+        Ok(Self { connect: connect?, first_byte: first_byte?, idle: idle?, total: total? })
+    }
 }

@@ -1,7 +1,10 @@
 //! `upstreams`: the AWS regions and accounts that calls go to, by name.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use super::reader::{Checked, FromValue, Map, Name, Value};
 
 /// One region of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,4 +50,148 @@ pub enum Credentials {
         /// A file that holds the session token, and nothing else.
         session_token_file: Option<PathBuf>,
     },
+}
+
+/// Reads `upstreams`: at least one, by name.
+pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Upstream>> {
+    map.required_by("upstreams", "{ use1: { region: us-east-1 } }", |value| {
+        let map = value.map()?;
+        if map.named().is_empty() {
+            return value.refuse_with("needs at least one upstream", "as in `use1: { region: us-east-1 }`");
+        }
+        let upstreams: Vec<Checked<Upstream>> = map.named().iter().map(|(name, value)| Upstream::from_value(name, value)).collect();
+        upstreams.into_iter().collect()
+    })
+}
+
+impl Upstream {
+    fn from_value(name: &str, value: &Value<'_>) -> Checked<Self> {
+        let well_named = if Name::is_valid(name) { Ok(()) } else { value.refuse_key("not a valid name for an upstream", Name::RULE) };
+        let mut map = value.map()?;
+        let region = map.required_by("region", "us-east-1", region);
+        let endpoint = map.optional("endpoint");
+        let fips = map.or("fips", false);
+        let dual_stack = map.or("dual_stack", false);
+        let credentials = map.or("credentials", Credentials::DefaultChain);
+        let ca = map.optional("ca");
+        map.finish()?;
+        well_named?;
+        Ok(Self {
+            name: name.into(),
+            region: region?,
+            endpoint: endpoint?,
+            fips: fips?,
+            dual_stack: dual_stack?,
+            credentials: credentials?,
+            ca: ca?,
+        })
+    }
+}
+
+/// A region by its shape, `us-east-1` or `us-gov-west-1`: AWS adds new ones faster than gateways are released.
+fn region(value: &Value<'_>) -> Checked<String> {
+    let text = value.text()?;
+    if looks_like_a_region(text) {
+        return Ok(text.to_owned());
+    }
+    let lower = text.to_ascii_lowercase();
+    let zone = lower.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let near = [lower.as_str(), zone].into_iter().find(|near| looks_like_a_region(near));
+    let help = near.map_or_else(|| "as in `us-east-1` or `eu-central-1`".to_owned(), |near| format!("did you mean `{near}`?"));
+    value.refuse_with(format!("{} is not an AWS region", value.quoted()), help)
+}
+
+fn looks_like_a_region(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let (area, number) = (parts.next().unwrap_or_default(), parts.next_back().unwrap_or_default());
+    let letters = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase());
+    let words: Vec<&str> = parts.collect();
+    let numbered = !number.is_empty() && number.len() <= 2 && number.chars().all(|c| c.is_ascii_digit());
+    area.len() >= 2 && letters(area) && !words.is_empty() && words.into_iter().all(letters) && numbered && text.len() <= 32
+}
+
+impl FromValue for Endpoint {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        const SHAPE: &str = "as in `https://vpce-0abc.bedrock-runtime.us-east-1.vpce.amazonaws.com` or `http://127.0.0.1:4566`";
+        let text = value.text()?;
+        let (tls, rest) = match text.split_once("://") {
+            Some(("https", rest)) => (true, rest),
+            Some(("http", rest)) => (false, rest),
+            _ => return value.refuse_with(format!("{} begins with neither `https://` nor `http://`", value.quoted()), SHAPE),
+        };
+        let (authority, beyond) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len())).unwrap_or((rest, ""));
+        if authority.contains('@') {
+            return value.refuse_with("an endpoint holds no user and password", "see `credentials`");
+        }
+        if !matches!(beyond, "" | "/") {
+            return value.refuse_with("an endpoint has neither path nor query", "the path is the client's own");
+        }
+        let default_port = if tls { 443 } else { 80 };
+        match host_and_port(authority, default_port) {
+            Some((host, port)) => Ok(Self { tls, host, port }),
+            None => value.refuse_with(format!("{} names no host, or no port of 1 to 65535", value.quoted()), SHAPE),
+        }
+    }
+}
+
+/// Splits `host[:port]`; IPv6 addresses stand in brackets (RFC 3986, section 3.2.2).
+fn host_and_port(authority: &str, default_port: u16) -> Option<(String, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) = bracketed.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        None => default_port,
+        Some(digits) if digits.starts_with('+') => return None,
+        Some(digits) => digits.parse().ok().filter(|port| *port != 0)?,
+    };
+    (host.parse::<IpAddr>().is_ok() || is_dns_name(host)).then(|| (host.to_ascii_lowercase(), port))
+}
+
+fn is_dns_name(host: &str) -> bool {
+    let label = |label: &str| {
+        matches!(label.len(), 1..=63)
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A last label of digits only would be taken for an IPv4 address (WHATWG URL, 3.5).
+    let numeric = host.rsplit('.').next().is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
+    host.len() <= 253 && host.split('.').all(label) && !numeric
+}
+
+impl FromValue for Credentials {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        map.forbid(
+            "secret_access_key",
+            "a secret does not belong in this file",
+            "put it in a file of its own and name that: `secret_access_key_file`",
+        );
+        map.forbid(
+            "session_token",
+            "a secret does not belong in this file",
+            "put it in a file of its own and name that: `session_token_file`",
+        );
+        let access_key_id = map.required_by("access_key_id", "AKIA…", access_key_id);
+        let secret_access_key_file = map.required("secret_access_key_file", "secret");
+        let session_token_file = map.optional("session_token_file");
+        map.finish()?;
+        Ok(Self::Static {
+            access_key_id: access_key_id?,
+            secret_access_key_file: secret_access_key_file?,
+            session_token_file: session_token_file?,
+        })
+    }
+}
+
+/// It goes into the `Authorization` header as it is.
+fn access_key_id(value: &Value<'_>) -> Checked<String> {
+    let text = value.text()?;
+    let word = text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if word { Ok(text.to_owned()) } else { value.refuse("an access key id has up to 128 ASCII letters, digits and `_`") }
 }

@@ -62,18 +62,21 @@ impl Kind {
 /// Reads the key at the place `at` of its set; `None` where its type is unknown or it is for something that is not `allowed`.
 ///
 /// # Errors
-/// Where its type is known, and it does not hold together or is too weak.
+/// Where it would be used, and does not hold together or is too weak.
 pub(super) fn read(at: usize, members: Map<String, Value>, allowed: &[Algorithm]) -> Result<Option<Key>, KeySetError> {
     let jwk: Jwk = serde_json::from_value(Value::Object(members)).map_err(|error| malformed(at, error.to_string()))?;
     let Some(kind) = jwk.kind() else { return Ok(None) };
+    let algorithms: Vec<_> = kind.algorithms().iter().copied().filter(|one| allowed.contains(one) && jwk.admits(*one)).collect();
+    if algorithms.is_empty() {
+        return Ok(None);
+    }
     let public = match kind {
         Kind::Rsa => jwk.rsa(at),
         Kind::P256 => jwk.point(at, &ECDSA_P256_SHA256_FIXED, 32),
         Kind::P384 => jwk.point(at, &ECDSA_P384_SHA384_FIXED, 48),
         Kind::Ed25519 => jwk.edwards(at),
     }?;
-    let algorithms: Vec<_> = kind.algorithms().iter().copied().filter(|one| allowed.contains(one) && jwk.admits(*one)).collect();
-    Ok((!algorithms.is_empty()).then_some(Key { kid: jwk.kid, algorithms, public }))
+    Ok(Some(Key { kid: jwk.kid, algorithms, public }))
 }
 
 impl Jwk {

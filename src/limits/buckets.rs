@@ -47,7 +47,9 @@ pub struct Buckets {
     warn_at: AtomicU64,
 }
 
+/// A cache line of its own: callers of different shards don't slow each other down, and a visit costs one miss.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Shard {
     /// No bucket of the shard is full before this time. Written under the lock; read without, as a hint.
     none_full_before: AtomicU64,
@@ -224,7 +226,7 @@ impl Buckets {
                 if held.table.buckets.insert(want.key, bucket).is_none() {
                     added += 1;
                 }
-                held.shard.none_full_before.fetch_min(bucket.full_at(), Relaxed);
+                lower(&held.shard.none_full_before, bucket.full_at());
             }
         }
         // More than reserved where the bucket that newcomers share is new.
@@ -349,6 +351,13 @@ fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: u64) -> Res
     refusal.map_or(Ok(()), Err)
 }
 
+/// Lowers `hint` to `time` if it is above. The caller holds the shard's lock, so a plain read and write will do.
+fn lower(hint: &AtomicU64, time: u64) {
+    if time < hint.load(Relaxed) {
+        hint.store(time, Relaxed);
+    }
+}
+
 impl Table {
     /// Turns the shard's time on to `now` and returns it; it never runs backwards.
     fn at(&mut self, now: u64) -> u64 {
@@ -362,7 +371,7 @@ impl Table {
         let restated = found.under(terms, now);
         if restated != *found {
             *found = restated;
-            none_full_before.fetch_min(restated.full_at(), Relaxed);
+            lower(none_full_before, restated.full_at());
         }
         Some(restated)
     }

@@ -58,7 +58,7 @@ fn layer(part: &str) -> Option<Layer> {
         "state" => Layer::State,
         "proxy" => Layer::Proxy,
         "server" | "reload" | "admin" | "emulator" => Layer::Around,
-        "main" | "lib" | "cli" => Layer::Top,
+        "main" | "lib" | "cli" | "demo" => Layer::Top,
         room if ROOMS.contains(&room) => Layer::Room,
         _ => return None,
     })
@@ -146,7 +146,7 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
             Some("the admin listener reads `record` and `state`: no other room, and not the corridor".to_owned())
         }
         (Around, Around) if stage(part) < stage(target) => None,
-        (Top, Top) if target == "cli" => None,
+        (Top, Top) if target == "cli" || target == "demo" => None,
         _ if there < here => None,
         _ => Some(format!(
             "`{part}` may not know `{target}`: main, cli -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain"

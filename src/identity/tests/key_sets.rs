@@ -35,6 +35,7 @@ fn keys_of_unknown_types_and_for_other_purposes_are_passed_over() {
         json!({ "kty": "EC", "crv": "secp256k1", "kid": "btc", "x": "AAAA", "y": "AAAA" }),
         json!({ "kty": "OKP", "crv": "X25519", "kid": "dh", "x": "AAAA" }),
         with(p256().jwk("enc"), json!({ "use": "enc" })),
+        with(rsa().jwk("weak, but not for us"), json!({ "use": "enc", "n": base64url([0xff; 128]) })),
         with(p256().jwk("ops"), json!({ "key_ops": ["deriveKey"] })),
         with(p256().jwk("alg"), json!({ "alg": "ECDH-ES" })),
         with(rsa().jwk("alg2"), json!({ "alg": "ES256" })),
@@ -42,7 +43,7 @@ fn keys_of_unknown_types_and_for_other_purposes_are_passed_over() {
         with(rsa().jwk("alg4"), json!({ "alg": "RS512" })),
     ];
     let error = build_keys(&strangers).unwrap_err();
-    assert!(matches!(error, KeySetError::NoUsableKey { keys: 9, .. }), "{error}");
+    assert!(matches!(error, KeySetError::NoUsableKey { keys: 10, .. }), "{error}");
     let all: Vec<_> = strangers.into_iter().chain([with(rsa().jwk("ok"), json!({ "alg": "RS256", "key_ops": ["verify"] }))]).collect();
     let token = rsa().token(&json!({ "alg": "RS256" }), &claims());
     assert!(ask(&build_keys(&all).unwrap(), &token, at(NOW)).is_ok());

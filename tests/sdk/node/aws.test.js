@@ -153,8 +153,10 @@ for (const [transport, endpoint] of [
     });
 
     test("agents pass to their own service, by path prefix and by header", async () => {
-      const byPrefix = connect(BedrockAgentRuntimeClient, `${endpoint}/bedrock-agent-runtime`);
-      const byHeader = withHeaders(connect(BedrockAgentRuntimeClient, endpoint), { "aws-endpoint-prefix": "bedrock-agent-runtime" });
+      // This client knows no bearer token.
+      const token = { "x-tollgate-token": world.token };
+      const byPrefix = withHeaders(connect(BedrockAgentRuntimeClient, `${endpoint}/bedrock-agent-runtime`, signedBy), token);
+      const byHeader = withHeaders(connect(BedrockAgentRuntimeClient, endpoint, signedBy), { ...token, "aws-endpoint-prefix": "bedrock-agent-runtime" });
       for (const agent of [byPrefix, byHeader]) {
         const answer = await agent.send(new RetrieveCommand({ knowledgeBaseId: "KB12345678", retrievalQuery: { text: "x" } }));
         assert.equal(answer.$metadata.httpStatusCode, 200);

@@ -56,8 +56,10 @@ def service_url(base: str, service: str) -> str:
 
 
 def bearer_over_tls(monkeypatch, world, service, **config):
-    """Three environment variables. boto3 sends a bearer token over TLS only, and on its own for two services only."""
-    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", config.pop("token", world.token))
+    """Three environment variables. boto3 sends a bearer token over TLS only, and unasked to two services only."""
+    token = config.pop("token", world.token)
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", token)
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK_AGENTCORE", token)  # the variable has the signing name
     monkeypatch.setenv("AWS_CA_BUNDLE", world.ca)
     monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}", service_url(world.tls, service))
     if service not in ("bedrock", "bedrock-runtime"):

@@ -43,7 +43,11 @@ def test_agents_pass_to_their_own_service(connect, service, operation, arguments
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert seen["method"] == method
     assert seen["path"] == path, "the raw path goes upstream byte for byte, the trailing slash too, without what chose the service"
-    assert seen["service"] == client.meta.service_model.signing_name
+    headers = dict(seen["headers"])
+    scope = headers["authorization"].split("Credential=")[1].split(",")[0]
+    assert scope.split("/")[3:] == [client.meta.service_model.signing_name, "aws4_request"]
+    assert not scope.startswith("AKIADUMMY"), "the gateway signs with its own key"
+    assert not {"aws-endpoint-prefix", "x-tollgate-token"} & set(headers), "what is meant for the gateway stays there"
 
 
 def test_the_runtime_url_takes_control_plane_calls_too(world, monkeypatch):

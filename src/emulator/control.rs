@@ -80,6 +80,7 @@ pub(super) fn inference_profile(asked: &str) -> Result<Reply, Failure> {
 
 /// In OpenAI's shape.
 pub(super) fn models() -> Reply {
-    let models: Vec<_> = MODELS.iter().map(|(id, owner)| json!({"id": id, "object": "model", "created": 1_768_480_496, "owned_by": owner})).collect();
+    let models: Vec<_> =
+        MODELS.iter().map(|(id, owner)| json!({"id": id, "object": "model", "created": 1_768_480_496, "owned_by": owner})).collect();
     Reply::json(&json!({"object": "list", "data": models}))
 }

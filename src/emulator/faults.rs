@@ -32,7 +32,8 @@ pub enum Fault {
         /// How many times; always where `None`.
         times: Option<u64>,
     },
-    /// `early-413`: this status before the body is read (and so before the signature is checked); the connection then closes on HTTP/1.1.
+    /// `early-413`: this status before the body is read (and so before the signature is checked). By header only; asked for otherwise it is
+    /// an ordinary status.
     Early(u16),
     /// `hang`: never answers.
     Hang,
@@ -92,9 +93,9 @@ pub enum Fault {
 /// How an answer is broken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// `cut`: a TCP reset, or RST_STREAM on HTTP/2.
+    /// `cut`: a TCP reset, or `RST_STREAM` on HTTP/2.
     Cut,
-    /// `close`: the connection closes before the body's framing is complete; RST_STREAM on HTTP/2.
+    /// `close`: the connection closes before the body's framing is complete; `RST_STREAM` on HTTP/2.
     Close,
     /// `eof`: a clean end of the HTTP body.
     Eof,
@@ -238,12 +239,17 @@ mod tests {
         let exception = |after| Fault::Exception { name: "throttlingException".into(), after };
         assert_eq!(in_header("exception-throttlingException,exception-throttlingException-3").unwrap(), [exception(0), exception(3)]);
         let usage = Usage { input: 100, output: 50, ..Usage::default() };
-        assert_eq!(in_header("usage-100-50,close,503").unwrap(), [Fault::Usage(usage), Fault::Close, Fault::Status { status: 503, times: None }]);
+        assert_eq!(
+            in_header("usage-100-50,close,503").unwrap(),
+            [Fault::Usage(usage), Fault::Close, Fault::Status { status: 503, times: None }]
+        );
     }
 
     #[test]
     fn what_is_no_spec_is_refused_by_name() {
-        for spec in ["", "teapot", "200", "429-often", "cut-mid-air", "exception-surprise", "usage-1-2-3-4-5-6", "huge-101", "slow-events-9999999"] {
+        for spec in
+            ["", "teapot", "200", "429-often", "cut-mid-air", "exception-surprise", "usage-1-2-3-4-5-6", "huge-101", "slow-events-9999999"]
+        {
             assert_eq!(spec.parse::<Fault>(), Err(UnknownFault(spec.to_owned())));
         }
     }

@@ -63,7 +63,9 @@ impl Family {
         let limit = |pointers: &[&str]| pointers.iter().find_map(|pointer| body.pointer(pointer)?.as_u64());
         let prompt = |name: &str| match body.get(name) {
             Some(text) if text.is_string() || text.is_array() => Ok(Prompt::of(&[text])),
-            _ => Err(Failure::validation(format!("Malformed input request: `{name}` is missing, please reformat your input and try again."))),
+            _ => {
+                Err(Failure::validation(format!("Malformed input request: `{name}` is missing, please reformat your input and try again.")))
+            }
         };
         Ok(match self {
             Self::Anthropic => {
@@ -113,7 +115,11 @@ impl Family {
             Self::TitanEmbed => {
                 let dimensions = asked.get("dimensions").and_then(Value::as_u64).unwrap_or(1024);
                 let vector = vector(usize::try_from(dimensions.min(4_096)).unwrap_or(0));
-                with(json!({"embedding": vector, "embeddingsByType": {"float": vector}}), "inputTextTokenCount", usage.map(|usage| json!(usage.input)))
+                with(
+                    json!({"embedding": vector, "embeddingsByType": {"float": vector}}),
+                    "inputTextTokenCount",
+                    usage.map(|usage| json!(usage.input)),
+                )
             }
             Self::CohereEmbed => {
                 let texts = asked.get("texts").and_then(Value::as_array).map_or(0, Vec::len);
@@ -139,7 +145,8 @@ impl Family {
             }
             Self::TitanText => {
                 let last = json!({"outputText": "", "index": 0, "completionReason": answer.ended("FINISH", "LENGTH")});
-                let mut chunks = each(&|text| json!({"outputText": text, "index": 0, "totalOutputTextTokenCount": null, "completionReason": null}));
+                let mut chunks =
+                    each(&|text| json!({"outputText": text, "index": 0, "totalOutputTextTokenCount": null, "completionReason": null}));
                 let last = with(last, "totalOutputTextTokenCount", answer.usage.map(|usage| json!(usage.output)));
                 chunks.push(with(last, "inputTextTokenCount", answer.usage.map(|usage| json!(usage.input))));
                 chunks
@@ -156,7 +163,9 @@ impl Family {
             }
             Self::CohereCommand => {
                 let mut chunks = each(&|text| json!({"event_type": "text-generation", "text": text, "is_finished": false}));
-                chunks.push(json!({"event_type": "stream-end", "is_finished": true, "finish_reason": answer.ended("COMPLETE", "MAX_TOKENS")}));
+                chunks.push(
+                    json!({"event_type": "stream-end", "is_finished": true, "finish_reason": answer.ended("COMPLETE", "MAX_TOKENS")}),
+                );
                 chunks
             }
             Self::TitanEmbed | Self::CohereEmbed => vec![self.body(answer, asked, model)],

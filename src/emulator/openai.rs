@@ -69,7 +69,8 @@ pub(super) fn chat_completion(answer: &Answer, model: &str) -> Value {
 /// The answer's stream, without its final `[DONE]`.
 pub(super) fn chat_chunks(answer: &Answer, model: &str, include_usage: bool) -> Vec<Value> {
     let chunk = |choices: Value| json!({"id": "chatcmpl-0123456789", "object": "chat.completion.chunk", "created": CREATED, "model": model, "choices": choices});
-    let delta = |delta: Value, finish: Option<&str>| chunk(json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]));
+    let delta =
+        |delta: Value, finish: Option<&str>| chunk(json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]));
     let mut chunks = vec![delta(json!({"role": "assistant", "content": ""}), None)];
     chunks.extend(answer.pieces.iter().map(|text| delta(json!({"content": text}), None)));
     chunks.push(delta(json!({}), Some(answer.ended("stop", "length"))));
@@ -145,7 +146,8 @@ fn response_events(answer: &Answer, model: &str) -> Vec<Value> {
         json!({"type": "response.output_item.added", "output_index": 0, "item": item("in_progress", json!([]))}),
         at("response.content_part.added", "part", part("")),
     ];
-    events.extend(answer.pieces.iter().map(|text| with(at("response.output_text.delta", "delta", json!(text)), "logprobs", Some(json!([])))));
+    events
+        .extend(answer.pieces.iter().map(|text| with(at("response.output_text.delta", "delta", json!(text)), "logprobs", Some(json!([])))));
     events.push(with(at("response.output_text.done", "text", json!(answer.text())), "logprobs", Some(json!([]))));
     events.push(at("response.content_part.done", "part", part(&answer.text())));
     events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": item(ended, json!([part(&answer.text())]))}));

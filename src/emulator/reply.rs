@@ -116,7 +116,11 @@ impl Failure {
             400..500 => "ValidationException",
             _ => "InternalServerException",
         };
-        let message = if status == 429 { "Too many requests, please wait before trying again.".into() } else { "The emulator was asked for this.".into() };
+        let message = if status == 429 {
+            "Too many requests, please wait before trying again.".into()
+        } else {
+            "The emulator was asked for this.".into()
+        };
         Self { status, kind, message }
     }
 

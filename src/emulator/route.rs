@@ -96,7 +96,11 @@ mod tests {
         for (path, operation, name) in [
             ("/model/anthropic.claude-v1%3A0/converse", Operation::Converse, "anthropic.claude-v1:0"),
             ("/model/anthropic.claude-v1:0/invoke", Operation::InvokeModel, "anthropic.claude-v1:0"),
-            ("/model/arn:aws:bedrock:us-east-1:1:inference-profile/x/converse-stream", Operation::ConverseStream, "arn:aws:bedrock:us-east-1:1:inference-profile/x"),
+            (
+                "/model/arn:aws:bedrock:us-east-1:1:inference-profile/x/converse-stream",
+                Operation::ConverseStream,
+                "arn:aws:bedrock:us-east-1:1:inference-profile/x",
+            ),
             ("/guardrail/abc/version/DRAFT/apply", Operation::ApplyGuardrail, "abc"),
             ("/model/x", Operation::Echo, ""),
             ("/", Operation::Echo, ""),

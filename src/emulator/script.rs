@@ -184,7 +184,11 @@ fn with_wrong_last_byte(event: &Bytes) -> Bytes {
     Bytes::from(bytes)
 }
 
-fn play(steps: VecDeque<Step>, connection: &Arc<Connection>, gate: &Arc<Semaphore>) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+fn play(
+    steps: VecDeque<Step>,
+    connection: &Arc<Connection>,
+    gate: &Arc<Semaphore>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
     let start = (steps, Arc::clone(connection), Arc::clone(gate));
     stream::unfold(start, |(mut steps, connection, gate)| async move {
         loop {

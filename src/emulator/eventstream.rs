@@ -96,7 +96,6 @@ mod tests {
         let wanted = vectors["frames"][0]["inner_hex"].as_str().unwrap();
         let payload = br#"{"bytes":"eyJldmVudCI6eyJzZXNzaW9uU3RhcnQiOnt9fX0="}"#;
         let headers = [(":event-type", "chunk"), (":message-type", "event"), (":content-type", "application/json")];
-        let hex: String = frame(&headers, payload).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, wanted);
+        assert_eq!(super::super::canonical::hex(&frame(&headers, payload)), wanted);
     }
 }

@@ -92,9 +92,9 @@ pub enum Fault {
 /// How an answer is broken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// `cut`: a TCP reset, or RST_STREAM on HTTP/2.
+    /// `cut`: a TCP reset, or `RST_STREAM` on HTTP/2.
     Cut,
-    /// `close`: the connection closes before the body's framing is complete; RST_STREAM on HTTP/2.
+    /// `close`: the connection closes before the body's framing is complete; `RST_STREAM` on HTTP/2.
     Close,
     /// `eof`: a clean end of the HTTP body.
     Eof,

@@ -1,4 +1,4 @@
-//! Bedrock runtime's own operations: Converse, its stream, CountTokens, ApplyGuardrail. Shapes are those of botocore 1.44.5's service model.
+//! Bedrock runtime's own operations: Converse, its stream, `CountTokens`, `ApplyGuardrail`. Shapes are those of botocore 1.44.5's service model.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -40,7 +40,7 @@ fn signed(method: &str, target: &str, extra: &[(&str, &str)], body: &str) -> Str
     let mut request =
         format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in instructions.headers().chain(extra.iter().copied()) {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request = request + name + ": " + value + "\r\n";
     }
     request + "\r\n" + body
 }
@@ -74,7 +74,7 @@ impl Peer {
             head.push(self.0.read_u8().await?);
         }
         let head = String::from_utf8(head).unwrap();
-        let status = head[9..12].parse().unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut body = Vec::new();
         if let Some((_, rest)) = head.split_once("content-length: ") {
             body.resize(rest.split("\r\n").next().unwrap().parse().unwrap(), 0);

@@ -5,6 +5,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::pem::PemObject;
 
 use super::*;
 
@@ -132,7 +133,6 @@ async fn tls_speaks_http2_and_http1_as_alpn_says() {
     let tls = TlsOptions::self_signed(&["localhost"]).unwrap();
     let emulator = Emulator::start(Options { tls: Some(tls.clone()), verify: false, ..Options::default() }).await.unwrap();
     let mut roots = rustls::RootCertStore::empty();
-    use rustls::pki_types::pem::PemObject;
     roots.add(rustls::pki_types::CertificateDer::from_pem_slice(tls.certificate_pem.as_bytes()).unwrap()).unwrap();
     for (offered, chosen) in [(vec!["h2", "http/1.1"], "h2"), (vec!["http/1.1"], "http/1.1")] {
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

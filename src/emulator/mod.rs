@@ -8,6 +8,7 @@
 mod answer;
 mod anthropic;
 mod canonical;
+mod claim;
 mod control;
 pub mod eventstream;
 mod faults;
@@ -18,6 +19,7 @@ mod reply;
 mod requests;
 mod route;
 mod runtime;
+mod scope;
 mod script;
 mod serve;
 mod server;

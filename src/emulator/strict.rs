@@ -7,14 +7,12 @@ use super::reply::Failure;
 
 /// Headers that end at a gateway, by whole name: credentials of the gateway's own callers, its own switches, and hop-by-hop headers
 /// (RFC 9110, 7.6.1; a WebSocket's `upgrade` aside).
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 12] = [
     "cookie",
     "aws-endpoint-prefix",
     "forwarded",
     "proxy-authorization",
     "x-api-key",
-    "x-real-ip",
-    "via",
     "keep-alive",
     "proxy-connection",
     "te",

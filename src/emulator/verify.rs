@@ -9,11 +9,12 @@ use time::macros::format_description;
 use time::{Duration, OffsetDateTime, PrimitiveDateTime};
 
 use super::canonical;
+use super::claim::{ALGORITHM, Claim};
 use super::options::Credential;
+use super::scope::{Named, SIGNING_NAMES};
 
 /// How far a signature's date may be from now, either way.
 const TOLERANCE: Duration = Duration::minutes(5);
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// A request as it came off the wire.
 #[derive(Clone, Copy, Debug)]
@@ -138,81 +139,6 @@ pub fn verify(received: &Received<'_>, expected: &Expected<'_>) -> Result<(), Si
     })
 }
 
-/// What the request says of its signature.
-struct Claim {
-    key_id: String,
-    date: String,
-    region: String,
-    service: String,
-    signed: Vec<String>,
-    signature: String,
-    timestamp: String,
-    token: Option<Vec<u8>>,
-    /// How long a presigned request holds.
-    expires: Option<Duration>,
-}
-
-impl Claim {
-    fn of(received: &Received<'_>) -> Result<Self, SignatureError> {
-        let mut authorizations = received.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        let presigned = canonical::pairs(received.query);
-        let in_query = |name: &str| presigned.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
-        match (authorizations.next(), authorizations.next(), in_query("X-Amz-Signature")) {
-            (None, _, None) => Err(SignatureError::Missing),
-            (None, _, Some(signature)) => {
-                let part = |name, what| in_query(name).ok_or(SignatureError::Incomplete(what));
-                let expires =
-                    part("X-Amz-Expires", "no X-Amz-Expires")?.parse().map_err(|_| SignatureError::Incomplete("X-Amz-Expires"))?;
-                Self::scoped(
-                    &part("X-Amz-Credential", "no X-Amz-Credential")?,
-                    &part("X-Amz-SignedHeaders", "no X-Amz-SignedHeaders")?,
-                    &signature,
-                    part("X-Amz-Date", "no X-Amz-Date")?,
-                    in_query("X-Amz-Security-Token").map(String::into_bytes),
-                    Some(Duration::seconds(expires)),
-                )
-            }
-            (Some((_, value)), None, None) => Self::in_header(value, received),
-            _ => Err(SignatureError::Incomplete("more than one signature")),
-        }
-    }
-
-    fn in_header(value: &[u8], received: &Received<'_>) -> Result<Self, SignatureError> {
-        let text = std::str::from_utf8(value).map_err(|_| SignatureError::Incomplete("not text"))?;
-        let fields = text.strip_prefix(ALGORITHM).ok_or(SignatureError::Missing)?;
-        let field = |name: &str| fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
-        let date = canonical::header(received.headers, "x-amz-date").ok_or(SignatureError::Incomplete("no x-amz-date"))?;
-        Self::scoped(
-            field("Credential").ok_or(SignatureError::Incomplete("no Credential"))?,
-            field("SignedHeaders").ok_or(SignatureError::Incomplete("no SignedHeaders"))?,
-            field("Signature").ok_or(SignatureError::Incomplete("no Signature"))?,
-            String::from_utf8(date).map_err(|_| SignatureError::Incomplete("x-amz-date is not text"))?,
-            canonical::header(received.headers, "x-amz-security-token"),
-            None,
-        )
-    }
-
-    fn scoped(
-        credential: &str,
-        signed: &str,
-        signature: &str,
-        timestamp: String,
-        token: Option<Vec<u8>>,
-        expires: Option<Duration>,
-    ) -> Result<Self, SignatureError> {
-        let parts: Vec<&str> = credential.split('/').collect();
-        let &[key_id, date, region, service, "aws4_request"] = parts.as_slice() else {
-            return Err(SignatureError::Incomplete("the credential is not key/date/region/service/aws4_request"));
-        };
-        let signed: Vec<String> = signed.split(';').map(str::to_owned).collect();
-        if !signed.is_sorted() || signed.iter().any(|name| name.chars().any(char::is_uppercase)) {
-            return Err(SignatureError::Incomplete("SignedHeaders are not sorted lower-case names"));
-        }
-        let [key_id, date, region, service, signature] = [key_id, date, region, service, signature].map(str::to_owned);
-        Ok(Self { key_id, date, region, service, signed, signature, timestamp, token, expires })
-    }
-}
-
 fn check_token(claim: &Claim, credential: &Credential) -> Result<(), SignatureError> {
     let known = credential.session_token.as_ref().map(|token| token.expose().as_bytes());
     match (&claim.token, known) {
@@ -310,42 +236,4 @@ fn signature(credential: &Credential, claim: &Claim, string_to_sign: &str) -> St
         key = mac(key.as_ref(), part);
     }
     canonical::hex(mac(key.as_ref(), string_to_sign).as_ref())
-}
-
-/// The first label of a service's host, and the name that it is signed under (botocore 1.44.5).
-const SIGNING_NAMES: &[(&str, &str)] = &[
-    ("bedrock", "bedrock"),
-    ("bedrock-runtime", "bedrock"),
-    ("bedrock-agent", "bedrock"),
-    ("bedrock-agent-runtime", "bedrock"),
-    ("bedrock-data-automation", "bedrock"),
-    ("bedrock-data-automation-runtime", "bedrock"),
-    ("bedrock-agentcore", "bedrock-agentcore"),
-    ("bedrock-agentcore-control", "bedrock-agentcore"),
-    ("bedrock-mantle", "bedrock-mantle"),
-    ("agent-registry", "agent-registry"),
-    ("agent-registry-control", "agent-registry"),
-    ("nova-act", "nova-act"),
-];
-
-/// What the host, or else the path, tells of the service.
-struct Named {
-    service: Option<&'static str>,
-    region: Option<String>,
-}
-
-impl Named {
-    fn by(host: &str, path: &str) -> Self {
-        let mut labels = host.split('.');
-        let first = labels.next().unwrap_or_default();
-        let prefix = first.strip_suffix("-fips").unwrap_or(first);
-        if let Some((_, service)) = SIGNING_NAMES.iter().find(|(known, _)| *known == prefix) {
-            // A region looks like `us-east-1`; `bedrock.amazonaws.com` has none.
-            let region = labels.next().filter(|label| label.contains('-') && label.ends_with(|end: char| end.is_ascii_digit()));
-            return Self { service: Some(*service), region: region.map(str::to_owned) };
-        }
-        let bedrock = ["model", "guardrail", "async-invoke", "foundation-models", "inference-profiles"];
-        let service = path.split('/').nth(1).filter(|segment| bedrock.contains(segment)).map(|_| "bedrock");
-        Self { service, region: None }
-    }
 }

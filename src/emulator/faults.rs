@@ -32,7 +32,8 @@ pub enum Fault {
         /// How many times; always where `None`.
         times: Option<u64>,
     },
-    /// `early-413`: this status before the body is read (and so before the signature is checked); the connection then closes on HTTP/1.1.
+    /// `early-413`: this status before the body is read (and so before the signature is checked). By header only; asked for otherwise it is
+    /// an ordinary status.
     Early(u16),
     /// `hang`: never answers.
     Hang,

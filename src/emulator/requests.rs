@@ -150,6 +150,10 @@ impl Watch {
         self.end(2);
     }
 
+    pub(super) fn peer_left(&mut self) {
+        self.end(3);
+    }
+
     fn end(&mut self, outcome: u8) {
         if let Some(entry) = self.entry.take() {
             entry.outcome.store(outcome, Ordering::Release);
@@ -160,7 +164,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.end(3);
+        self.peer_left();
     }
 }
 

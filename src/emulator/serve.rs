@@ -43,7 +43,7 @@ pub(super) async fn serve(state: Arc<State>, connection: Arc<Connection>, reques
         return Ok(quick(canned, body).await);
     }
     let headers = requests::headers(&head.headers, head.uri.authority().map(http::uri::Authority::as_str));
-    let watch = state.requests.open(SeenRequest {
+    let mut watch = state.requests.open(SeenRequest {
         number: 0,
         connection: connection.number,
         on_connection,
@@ -58,11 +58,13 @@ pub(super) async fn serve(state: Arc<State>, connection: Arc<Connection>, reques
     if let Some(status) = early(&head) {
         return Ok(finish(&state, &connection, Failure::asked_for(status).reply(), &[], watch));
     }
-    let (body, sha256) = match read(body, state.max_body).await {
+    let (body, sha256) = match read(body, state.max_body, &mut watch).await {
         Ok(read) => read,
         Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], watch)),
     };
-    watch.body(SeenBody { length: body.len(), sha256: sha256.clone(), start: body.slice(..body.len().min(REMEMBERED_BODY)) });
+    // Copied: a slice would keep the whole body in memory.
+    let start = body.get(..REMEMBERED_BODY).unwrap_or(&body);
+    watch.body(SeenBody { length: body.len(), sha256: sha256.clone(), start: Bytes::copy_from_slice(start) });
 
     let asked = Asked { head: &head, headers, body, sha256 };
     let route = Route::of(&head.method, head.uri.path());
@@ -92,7 +94,7 @@ fn early(head: &Parts) -> Option<u16> {
 }
 
 /// The whole body and its SHA-256 in hex.
-async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, String), Failure> {
+async fn read(mut body: Incoming, most: usize, watch: &mut Watch) -> Result<(Bytes, String), Failure> {
     let too_large =
         || Failure { status: 413, kind: "ValidationException", message: format!("The request body is larger than {most} bytes.").into() };
     if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
@@ -102,7 +104,11 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, String), Failur
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failure::validation("The request body broke off."))?;
+        let frame = frame.map_err(|_| {
+            // Whatever it may still read of the answer.
+            watch.peer_left();
+            Failure::validation("The request body broke off.")
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         hash.update(&data);
         if first.len() + rest.len() + data.len() > most {
@@ -189,7 +195,7 @@ async fn never(connection: &Connection, how: Ending, mut watch: Watch) -> Watch 
 
 fn status_fault(state: &State, asked: &Asked<'_>, faults: &[Fault]) -> Option<Failure> {
     faults.iter().find_map(|fault| match fault {
-        Fault::Status { status, times: None } => Some(Failure::asked_for(*status)),
+        Fault::Status { status, times: None } | Fault::Early(status) => Some(Failure::asked_for(*status)),
         Fault::Status { status, times: Some(times) } => {
             let invocation = asked.head.headers.get("amz-sdk-invocation-id").map_or(&b""[..], HeaderValue::as_bytes);
             let key = format!("{status}-{times}x {}", String::from_utf8_lossy(invocation));

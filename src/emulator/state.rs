@@ -53,6 +53,8 @@ impl State {
     }
 
     pub(super) fn inject(&self, fault: Fault, times: u64) {
+        // How often it strikes is counted here.
+        let fault = if let Fault::Status { status, .. } = fault { Fault::Status { status, times: None } } else { fault };
         let mut injected = self.injected.lock();
         if times > 0 && injected.len() < MOST_QUEUED {
             injected.push_back((fault, times));

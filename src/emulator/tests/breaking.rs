@@ -69,8 +69,9 @@ async fn a_fault_is_asked_for_by_model_id_and_by_the_test_itself() {
     assert_eq!(ask(&emulator, "/model/emulator.503%3A0/converse", "", CONVERSE).await.unwrap().status, 503);
     let chat = r#"{"model":"openai.emulator.429","messages":[{"role":"user","content":"hi"}]}"#;
     assert_eq!(ask(&emulator, "/openai/v1/chat/completions", "", chat).await.unwrap().status, 429);
-    emulator.inject("500".parse().unwrap(), 2);
-    for wanted in [500, 500, 200] {
+    emulator.inject("500-once".parse().unwrap(), 2);
+    emulator.inject(Fault::Early(413), 1);
+    for wanted in [500, 500, 413, 200] {
         assert_eq!(ask(&emulator, UNARY, "", CONVERSE).await.unwrap().status, wanted);
     }
     let unknown = ask(&emulator, UNARY, "teapot", CONVERSE).await.unwrap();

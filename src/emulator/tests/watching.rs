@@ -23,9 +23,20 @@ async fn a_request_is_remembered_byte_for_byte() {
     let names: Vec<_> = first.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names[..3], ["host", "content-type", "content-length"]);
     let body = first.body.unwrap();
+    assert_eq!(first.headers.last().unwrap().0, "authorization");
     assert_eq!((body.length, body.start.as_ref()), (5, &b"hello"[..]));
     assert_eq!(body.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
     assert_eq!((first.outcome, second.outcome), (Outcome::Completed, Outcome::Completed));
+}
+
+#[tokio::test]
+async fn a_peer_that_breaks_off_its_request_has_left() {
+    let emulator = emulator().await;
+    let mut peer = Peer::to(&emulator).await;
+    peer.0.write_all(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345").await.unwrap();
+    drop(peer);
+    let all = emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome != Outcome::Open)).await;
+    assert_eq!((all[0].outcome, all[0].body.is_none()), (Outcome::PeerLeft, true));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn rule(name: &str, per: &[Dimension]) -> Rule {
     let rate = Rate { events: 1_000_000, period: Duration::from_secs(1) };
-    Rule { name: name.into(), count: Count::Requests, rate, burst: 1_000_000_000, per: per.into() }
+    Rule { name: name.into(), count: Count::Requests, rate, burst: 1_000_000_000, per: per.into(), tenants: Vec::new() }
 }
 
 fn callers() -> Vec<Principal> {

@@ -124,8 +124,8 @@ impl Running {
     pub async fn drain(self, grace: Duration) {
         self.serving.unmet("draining");
         self.stop.cancel();
-        // The receivers are the connections; there may be none.
-        drop(self.shutdown.send(true));
+
+        self.shutdown.send_replace(true);
         self.proxy.close_idle().await;
         self.connections.close();
         if tokio::time::timeout(grace, self.connections.wait()).await.is_err() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::Glob;
+
 use super::reader::{Checked, FromValue, Name, Numeral, Value, suggest};
 
 /// One limit.
@@ -17,6 +19,8 @@ pub struct Rule {
     pub burst: u64,
     /// Who has a bucket of their own; at least one, each once. Default `[tenant]`.
     pub per: Vec<Dimension>,
+    /// The tenants it is for; empty for all.
+    pub tenants: Vec<Glob>,
 }
 
 /// What a limit counts.
@@ -52,9 +56,10 @@ impl Rule {
         let rate = map.required::<Rate>("rate", "600/minute");
         let burst = map.value("burst").map(|value| burst(&value)).transpose();
         let per = map.value("per").map_or(Ok(vec![Dimension::Tenant]), |value| value.distinct("dimension"));
+        let tenants = map.value("tenants").map_or(Ok(Vec::new()), |value| value.distinct("tenant"));
         map.finish()?;
         let rate = rate?;
-        Ok(Self { name: name?.0, count: count?, rate, burst: burst?.unwrap_or_else(|| rate.in_one_second()), per: per? })
+        Ok(Self { name: name?.0, count: count?, rate, burst: burst?.unwrap_or_else(|| rate.in_one_second()), per: per?, tenants: tenants? })
     }
 }
 

@@ -21,12 +21,9 @@ pub struct Route {
 pub struct Timeouts {
     /// TCP and TLS together. Default 3 s.
     pub connect: Duration,
-    /// From the request sent to the answer's head. Default 3600 s: a model may think for an hour (the Nova guide asks clients to wait as long).
-    pub first_byte: Duration,
-    /// Between two reads of the answer. Default 3600 s.
+    /// The longest silence of the upstream, before its answer's first byte and between two reads of it. Default 3600 s: a model may think for an
+    /// hour (the Nova guide asks clients to wait as long).
     pub idle: Duration,
-    /// The whole exchange. Default 3600 s.
-    pub total: Duration,
 }
 
 /// Reads `routes`, given the names of the upstreams. Without `routes`, everything goes to the only upstream.
@@ -79,11 +76,12 @@ impl Route {
 
 /// The one target of a route.
 fn target(value: &Value<'_>, upstreams: &[&str]) -> Checked<Arc<str>> {
-    let items = value.some_items("target")?;
-    if let Some(second) = items.get(1) {
-        return second.refuse("a second target: a route has exactly one for now");
-    }
-    let Some(item) = items.first() else { return value.refuse("holds no target") };
+    let items = value.items()?;
+    let item = match items.as_slice() {
+        [] => return value.refuse("needs at least one target"),
+        [item] => item,
+        [_, second, ..] => return second.refuse("a second target: a route has exactly one for now"),
+    };
     let mut map = item.map()?;
     let upstream = map.required_by("upstream", upstreams.first().map_or("use1", |first| first), |name| {
         let text = name.text()?;
@@ -99,8 +97,7 @@ fn target(value: &Value<'_>, upstreams: &[&str]) -> Checked<Arc<str>> {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let hour = Duration::from_hours(1);
-        Self { connect: Duration::from_secs(3), first_byte: hour, idle: hour, total: hour }
+        Self { connect: Duration::from_secs(3), idle: Duration::from_hours(1) }
     }
 }
 
@@ -109,10 +106,8 @@ impl FromValue for Timeouts {
         let default = Self::default();
         let mut map = value.map()?;
         let connect = map.or("connect", default.connect);
-        let first_byte = map.or("first_byte", default.first_byte);
         let idle = map.or("idle", default.idle);
-        let total = map.or("total", default.total);
         map.finish()?;
-        Ok(Self { connect: connect?, first_byte: first_byte?, idle: idle?, total: total? })
+        Ok(Self { connect: connect?, idle: idle? })
     }
 }

@@ -72,6 +72,56 @@ fn a_place_counts_lines_and_characters_from_one() {
 }
 
 #[test]
+fn an_anchor_is_used_but_never_defined_twice() {
+    let limits = |rules: &str| {
+        let text = completed(&format!("limits:\n- {{ name: &x a, count: requests, rate: &r 1/second }}\n{rules}"));
+        Config::parse(&text, Path::new("gateway.yaml")).map(|config| config.limits)
+    };
+    let rules = limits("- { name: b, count: requests, rate: *r } # &x R&D &r\n").unwrap();
+    assert_eq!(rules[0].rate, rules[1].rate);
+    // serde_yaml 0.9.34 would take `*r` for `c` here.
+    let faults = limits("- { name: &x b, count: requests, rate: &r 2/second }\n- { name: &y c, count: requests, rate: *r }\n").unwrap_err();
+    assert!(faults.to_string().contains("gateway.yaml:6:11: the anchor `&x` is defined twice"), "{faults}");
+}
+
+#[test]
+fn quantities_mean_what_they_say() {
+    let firewall = |key: &str, value: &str| {
+        let text = completed(&format!("firewall: {{ body_memory: 1000GB, {key}: {value} }}\n"));
+        Config::parse(&text, Path::new("gateway.yaml")).map_or_else(|faults| panic!("{faults}"), |config| config.firewall)
+    };
+    for (written, bytes) in [
+        ("1", 1),
+        ("2B", 2),
+        ("1KB", 1_000),
+        ("1KiB", 1_024),
+        ("25MB", 25_000_000),
+        ("1MiB", 1 << 20),
+        ("2GB", 2_000_000_000),
+        ("1GiB", 1 << 30),
+    ] {
+        assert_eq!(firewall("max_body", written).max_body, bytes, "{written}");
+    }
+    for (written, seconds) in [("1500ms", 1.5), ("30s", 30.0), ("5m", 300.0), ("1h", 3600.0), ("1d", 86_400.0), ("365d", 31_536_000.0)] {
+        assert_eq!(firewall("body_timeout", written).body_timeout.as_secs_f64().to_bits(), f64::to_bits(seconds), "{written}");
+    }
+    for (written, per_second) in [("100/second", 100), ("600/minute", 10), ("7200/hour", 2)] {
+        assert_eq!(firewall("flood", &format!("{{ rate: {written} }}")).flood.unwrap().per_second, per_second, "{written}");
+    }
+}
+
+#[test]
+fn a_password_in_an_endpoint_is_not_shown() {
+    for endpoint in
+        ["https://me:hunter2@example.com", "me:hunter2@example.com", "https://me:hun/ter2@example.com", "\"ftp://me:a,hunter2@x\""]
+    {
+        let text = completed(&format!("upstreams: {{ use1: {{ region: us-east-1, endpoint: {endpoint} }} }}\n"));
+        let faults = Config::parse(&text, Path::new("gateway.yaml")).unwrap_err().to_string();
+        assert!(faults.contains("***@") && !faults.contains("ter2"), "{faults}");
+    }
+}
+
+#[test]
 fn relative_paths_start_from_the_directory_of_the_file() {
     let text = "
         listeners: [{ address: 127.0.0.1:1, tls: { certificates: [{ certificate: a.pem, key: /k.pem }] } }]

@@ -195,3 +195,66 @@ fn access_key_id(value: &Value<'_>) -> Checked<String> {
     let word = text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if word { Ok(text.to_owned()) } else { value.refuse("an access key id has up to 128 ASCII letters, digits and `_`") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_told_by_its_shape() {
+        for region in ["us-east-1", "us-gov-west-1", "us-isob-east-1", "ap-southeast-7", "eusc-de-east-1", "cn-northwest-1"] {
+            assert!(looks_like_a_region(region), "{region}");
+        }
+        for other in [
+            "",
+            "-",
+            "us",
+            "us-1",
+            "us-east",
+            "us-east-1a",
+            "u-east-1",
+            "us--east-1",
+            "-east-1",
+            "us-east-",
+            "us-east-123",
+            "us1-east-1",
+            "us.east-1",
+        ] {
+            assert!(!looks_like_a_region(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        let read = |authority| host_and_port(authority, 443);
+        let is = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(read("Example.COM"), is("example.com", 443));
+        assert_eq!(read("a_b.example.com:8443"), is("a_b.example.com", 8443));
+        assert_eq!(read("127.0.0.1:1"), is("127.0.0.1", 1));
+        assert_eq!(read("[::1]"), is("::1", 443));
+        assert_eq!(read("[2001:DB8::1]:65535"), is("2001:db8::1", 65535));
+        for wrong in [
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "a:b",
+            "a..b",
+            "-a",
+            "a-",
+            "a b",
+            "::1",
+            "[::1",
+            "[a]",
+            "[::1]x",
+            "1.2.3",
+            "1.2.3.400",
+            "ä.de",
+            "a%20b",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 mod call;
 mod clock;
+mod glob;
 mod principal;
 mod rejection;
 mod request_id;
@@ -12,6 +13,7 @@ mod service;
 
 pub use call::{Call, Target};
 pub use clock::{Clock, ManualClock};
+pub use glob::Glob;
 pub use principal::{Method, Principal};
 pub use rejection::{Reason, Rejection};
 pub use request_id::RequestId;

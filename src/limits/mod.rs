@@ -25,7 +25,7 @@ use self::bucket::Terms;
 use self::buckets::Want;
 use self::key::{Key, Seed};
 use crate::config::limits::{Count, Dimension, Rate, Rule};
-use crate::domain::{Principal, Reason, Rejection};
+use crate::domain::{Glob, Principal, Reason, Rejection};
 
 /// The rules, ready to judge by.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ struct Judge {
     overflow: Key,
     /// Without duplicates: the parts of a key are combined by XOR, and one that came twice would vanish.
     per: Box<[Dimension]>,
+    /// Empty for all.
+    tenants: Box<[Glob]>,
     terms: Terms,
 }
 
@@ -69,7 +71,7 @@ impl Limits {
     pub fn admit(&self, principal: &Principal, now: Instant) -> Result<Admission, Rejection> {
         let caller = Caller::new(principal, self.buckets.seed());
         let mut wants: Vec<Want<&Judge>> =
-            self.rules.iter().map(|rule| Want::new(rule, rule.key(&caller), rule.overflow, rule.terms)).collect();
+            self.rules.iter().filter(|rule| rule.covers(principal)).map(|rule| Want::new(rule, rule.key(&caller), rule.overflow, rule.terms)).collect();
         if let Err(refusal) = self.buckets.take_all(&mut wants, now) {
             return Err(refusal.of.refuse(refusal.wait));
         }
@@ -100,8 +102,13 @@ impl Judge {
             id: seed.rule(&rule.name),
             overflow: seed.overflow(&rule.name),
             per: per.into(),
+            tenants: rule.tenants.as_slice().into(),
             terms: Terms::new(rule.rate, rule.burst),
         }
+    }
+
+    fn covers(&self, principal: &Principal) -> bool {
+        self.tenants.is_empty() || self.tenants.iter().any(|tenant| tenant.matches(&principal.tenant))
     }
 
     fn key(&self, caller: &Caller<'_>) -> Key {

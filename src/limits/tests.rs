@@ -22,7 +22,7 @@ fn caller(tenant: &str, user: Option<&str>) -> Principal {
 }
 
 fn rule(name: &str, events: u64, period: Duration, burst: u64, per: &[Dimension]) -> Rule {
-    Rule { name: name.into(), count: Count::Requests, rate: Rate { events, period }, burst, per: per.into() }
+    Rule { name: name.into(), count: Count::Requests, rate: Rate { events, period }, burst, per: per.into(), tenants: Vec::new() }
 }
 
 fn per_tenant(events: u64, period: Duration, burst: u64) -> Rule {

@@ -3,6 +3,7 @@
 //! `serde_yaml` keeps no marks in what it returns, but gives an error the mark of the value that raised it. So one and the same walk reads
 //! the tree, numbering its nodes in the order of the text, and finds the place of a number later by walking again and failing there.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
@@ -55,6 +56,10 @@ impl Node {
         };
         let mut walk = Walk::default();
         let root = walk.deserialize(first).map_err(|error| walk.explain(&error, text))?;
+        if let Some((place, name)) = redefined_anchor(text) {
+            let message = format!("the anchor `&{name}` is defined twice");
+            return Err(Unreadable { place: Some(place), message, help: Some("give each anchor a name of its own") });
+        }
         match documents.next() {
             None => Ok(root),
             Some(second) => Err(Unreadable {
@@ -70,6 +75,26 @@ impl Node {
 pub(super) fn locate(text: &str, id: usize) -> Option<Place> {
     let document = serde_yaml::Deserializer::from_str(text).next()?;
     Walk::until(id).deserialize(document).err().as_ref().and_then(place)
+}
+
+/// An anchor that is defined a second time. YAML allows it, but `serde_yaml` 0.9.34 numbers anchors by how many names there are, and an alias
+/// that comes later may then stand for another anchor's value. Found by its looks: `&name` in the middle of a text counts too.
+fn redefined_anchor(text: &str) -> Option<(Place, &str)> {
+    let mut names = HashSet::new();
+    for (index, line) in super::excerpt::lines(text).enumerate() {
+        let code = if line.starts_with('#') { "" } else { line.split_once(" #").map_or(line, |(code, _)| code) };
+        for (at, _) in code.match_indices('&') {
+            let (before, after) = code.split_at_checked(at)?;
+            let name = after.strip_prefix('&')?.split([' ', '\t', ',', '[', ']', '{', '}']).next()?;
+            if name.is_empty() || !before.is_empty() && !before.ends_with([' ', '\t', ',', '[', '{', ':']) {
+                continue;
+            }
+            if !names.insert(name) {
+                return Some((Place { line: index + 1, column: before.chars().count() + 1 }, name));
+            }
+        }
+    }
+    None
 }
 
 fn place(error: &serde_yaml::Error) -> Option<Place> {

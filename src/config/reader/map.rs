@@ -41,7 +41,9 @@ impl<'a> Value<'a> {
 impl<'a> Map<'a> {
     /// The value of `key`, if the key is there.
     pub(in super::super) fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.entries.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::document::Content;
 use super::secrets::names_a_secret;
+use crate::domain::Glob;
+
 use super::{Checked, FromValue, Value};
 
 /// No timeout is longer: sums with the clock stay far from overflowing.
@@ -77,6 +79,16 @@ pub(super) fn shorten(text: &str) -> String {
 impl FromValue for String {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         value.text().map(str::to_owned)
+    }
+}
+
+impl FromValue for Glob {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let pattern = value.text()?;
+        if pattern.is_empty() {
+            return value.refuse_with("an empty pattern matches nothing", "a name, in which `*` stands for any run of characters");
+        }
+        Ok(Self::new(pattern))
     }
 }
 

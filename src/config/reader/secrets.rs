@@ -25,7 +25,7 @@ pub(super) fn key_without_secret<'a>(key: &'a str, above: &str) -> &'a str {
     }
 }
 
-/// The parts of the line at `index` that must not be shown: ranges of its characters, in order, apart.
+/// The parts of the line at `index` that must not be shown: ranges of its characters, in order.
 pub(super) fn to_mask(lines: &[&str], index: usize) -> Vec<Range<usize>> {
     let chars: Vec<char> = lines.get(index).map(|line| line.chars().collect()).unwrap_or_default();
     if belongs_to_a_secret(lines, index) { iter::once(content(&chars)..chars.len()).collect() } else { secrets(&chars) }
@@ -42,7 +42,7 @@ fn content(chars: &[char]) -> usize {
     }
 }
 
-/// The parts of a line that must not be shown: values of keys that name a secret, and the user part of a URL. In order, apart.
+/// The parts of a line that must not be shown: values of keys that name a secret, and passwords in URLs. In order.
 fn secrets(chars: &[char]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut depth = 0_usize;
@@ -68,7 +68,7 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
         }
         at += 1;
     }
-    found.extend(user_of_url(chars));
+    found.extend(users_of_urls(chars));
     found.retain(|range| !range.is_empty());
     found.sort_by_key(|range| range.start);
     found
@@ -90,13 +90,22 @@ fn secret_value(chars: &[char], start: usize, in_flow: bool) -> Range<usize> {
     first..(if end < chars.len() { end - blanks } else { end })
 }
 
-/// `user:password` of `https://user:password@host`.
-fn user_of_url(chars: &[char]) -> Option<Range<usize>> {
-    let slashes = chars.windows(3).position(|three| three == [':', '/', '/'])? + 3;
-    let ends = |c: &char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ',' | '}');
-    let authority = chars.iter().skip(slashes).take_while(|c| !ends(c)).count() + slashes;
-    let sign = chars.get(slashes..authority)?.iter().rposition(|c| *c == '@')? + slashes;
-    Some(slashes..sign)
+/// `user:password` of every `https://user:password@host`, with the scheme or without it.
+fn users_of_urls(chars: &[char]) -> Vec<Range<usize>> {
+    let ends = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let mut found = Vec::new();
+    let mut start = 0;
+    for token in chars.split(ends) {
+        if let Some(sign) = token.iter().rposition(|c| *c == '@') {
+            let scheme = token.windows(3).position(|three| three == [':', '/', '/']).map_or(0, |at| at + 3);
+            let user = token.get(scheme..sign).unwrap_or_default();
+            if user.contains(&':') {
+                found.push(start + scheme..start + sign);
+            }
+        }
+        start += token.len() + 1;
+    }
+    found
 }
 
 /// Whether the line is part of a secret that began on a line above it: a block under its key, or quotes and brackets that are still open.

@@ -1,0 +1,12 @@
+//! One binary for all integration tests, since each links everything: real sockets on loopback, port 0, no sleeps.
+
+mod bodies;
+mod client;
+mod connections;
+mod refusals;
+mod sdk;
+mod sdk_rust;
+mod streams;
+mod upstream;
+mod wire;
+mod world;

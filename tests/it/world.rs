@@ -1,0 +1,197 @@
+//! A gateway with the emulator behind it, built in three lines.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tollgate::config::Config;
+use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
+use tollgate::domain::{Clock, Secret};
+use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
+use tollgate::server::Running;
+
+/// An emulator, a gateway before it, and what a client needs.
+pub(crate) struct World {
+    pub(crate) emulator: Emulator,
+    pub(crate) gateway: Running,
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) plain_url: String,
+    pub(crate) tls_url: String,
+    pub(crate) ca_path: PathBuf,
+    pub(crate) ca_pem: String,
+    pub(crate) issuer: Issuer,
+    /// For tenant `demo`, user `alice`.
+    pub(crate) token: String,
+    pub(crate) expired_token: String,
+    /// For tenant `limited`.
+    pub(crate) limited_token: String,
+    pub(crate) anonymous_url: String,
+    _anonymous: Option<Running>,
+    pub(crate) dir: PathBuf,
+}
+
+/// How a world differs from the usual one.
+#[derive(Default)]
+pub(crate) struct Setting {
+    /// More of gateway.yaml: whole top-level keys.
+    pub(crate) yaml: String,
+    /// The emulator's options, address and credentials apart.
+    pub(crate) emulator: Options,
+    /// Whether the gateway reaches the emulator over TLS.
+    pub(crate) upstream_tls: UpstreamTls,
+}
+
+/// How the gateway reaches the emulator.
+#[derive(Default, PartialEq)]
+pub(crate) enum UpstreamTls {
+    #[default]
+    Plain,
+    /// With the CA of the emulator's certificate.
+    Trusted,
+    /// With the system's roots, which do not know that CA.
+    Untrusted,
+    /// With that CA, and a certificate for another name.
+    OtherName,
+}
+
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
+/// The usual world: `yaml` is more of gateway.yaml.
+pub(crate) async fn world(yaml: &str) -> World {
+    World::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
+}
+
+/// The world of the SDK suites: a tenant `limited` with next to nothing, and a gateway beside it that asks nobody.
+pub(crate) async fn start_for_sdks() -> World {
+    world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await.with_anonymous()
+}
+
+impl World {
+    pub(crate) async fn build(setting: Setting) -> Self {
+        // Every gateway connects over TLS with the process's provider; the first test to come installs it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&dir).unwrap();
+        let authority = Authority::new().unwrap();
+        let server = authority.issue(&["localhost", "127.0.0.1"]).unwrap();
+        let issuer = Issuer::new().unwrap();
+        for (name, text) in [
+            ("ca.pem", authority.pem()),
+            ("tls.pem", server.certificate),
+            ("tls-key.pem", server.key),
+            ("jwks.json", issuer.jwks().to_string()),
+            ("secret", tollgate::demo::SECRET_ACCESS_KEY.to_owned()),
+        ] {
+            fs::write(dir.join(name), text).unwrap();
+        }
+
+        let mut options = setting.emulator;
+        options.credentials = vec![Credential::example()];
+        if setting.upstream_tls != UpstreamTls::Plain {
+            let names: &[&str] = if setting.upstream_tls == UpstreamTls::OtherName { &["elsewhere.example"] } else { &["localhost", "127.0.0.1"] };
+            let certificate = authority.issue(names).unwrap();
+            options.tls = Some(TlsOptions {
+                address: "127.0.0.1:0".parse().unwrap(),
+                certificate_pem: certificate.certificate,
+                key_pem: Secret::new(certificate.key),
+            });
+        }
+        let emulator = Emulator::start(options).await.unwrap();
+        let endpoint = match setting.upstream_tls {
+            UpstreamTls::Plain => format!("http://{}", emulator.address()),
+            _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
+        };
+        let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
+        let text = base(&setting.yaml, &endpoint, ca, &jwt());
+        let gateway = start(&text, &dir);
+        let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        Self {
+            plain,
+            tls,
+            plain_url: format!("http://{plain}"),
+            tls_url: format!("https://{tls}"),
+            ca_path: dir.join("ca.pem"),
+            ca_pem: authority.pem(),
+            token: issuer.token("demo", "alice", now + hour).unwrap(),
+            expired_token: issuer.token("demo", "alice", now - hour).unwrap(),
+            limited_token: issuer.token("limited", "larry", now + hour).unwrap(),
+            issuer,
+            emulator,
+            gateway,
+            anonymous_url: String::new(),
+            _anonymous: None,
+            dir,
+        }
+    }
+
+    fn with_anonymous(mut self) -> Self {
+        let endpoint = format!("http://{}", self.emulator.address());
+        let gateway = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &self.dir);
+        self.anonymous_url = format!("http://{}", gateway.listeners()[0]);
+        self._anonymous = Some(gateway);
+        self
+    }
+
+    /// The admin listener's metrics.
+    pub(crate) fn metrics(&self) -> String {
+        self.gateway.live().metrics.render(SystemTime::now())
+    }
+
+    /// The value of a series in the metrics, by its name and labels as they stand there.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let metrics = self.metrics();
+        let line = metrics.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.unwrap_or_else(|| panic!("no series {series} in\n{metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// A token with just these claims beside issuer, audience and an expiry in an hour.
+    pub(crate) fn token_with(&self, claims: serde_json::Value) -> String {
+        let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
+        let mut all = json!({ "iss": ISSUER, "aud": AUDIENCE, "exp": expires });
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        self.issuer.sign(&all).unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn start(text: &str, dir: &std::path::Path) -> Running {
+    let config = Config::parse(text, &dir.join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
+    Running::start(&config, Clock::System).unwrap()
+}
+
+fn jwt() -> String {
+    format!("identity: [jwt: {{ issuer: '{ISSUER}', audiences: [{AUDIENCE}], algorithms: [ES256], jwks_file: jwks.json, tenant: tenant }}]")
+}
+
+/// A gateway.yaml of `more` and what it lacks.
+fn base(more: &str, endpoint: &str, ca: &str, identity: &str) -> String {
+    let mut text = format!("{more}\n");
+    let parts = [
+        ("listeners", "listeners: [{ address: '127.0.0.1:0' }, { address: '127.0.0.1:0', tls: { certificates: [{ certificate: tls.pem, key: tls-key.pem }] } }]".to_owned()),
+        ("admin", "admin: { address: '127.0.0.1:0' }".to_owned()),
+        ("identity", identity.to_owned()),
+        (
+            "upstreams",
+            format!("upstreams: {{ emulator: {{ region: us-east-1, endpoint: '{endpoint}', credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }}, {ca} }} }}"),
+        ),
+        ("record", "record: { access_log: off }".to_owned()),
+    ];
+    for (key, part) in parts {
+        if !more.lines().any(|line| line.starts_with(&format!("{key}:"))) {
+            text.push_str(&part);
+            text.push('\n');
+        }
+    }
+    text
+}

@@ -83,7 +83,10 @@ pub(super) fn target() -> PathBuf {
 
 /// Runs `install` in an empty `home`, unless it ran before for the same pins and the same interpreter.
 fn once(home: &Path, pins: &[&Path], version: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let told = |what: &Path| { let what = what.display().to_string(); move |error: std::io::Error| format!("{what}: {error}") };
+    let told = |what: &Path| {
+        let what = what.display().to_string();
+        move |error: std::io::Error| format!("{what}: {error}")
+    };
     create(&target())?;
     let guard = home.with_extension("lock");
     let lock = File::create(&guard).map_err(told(&guard))?;

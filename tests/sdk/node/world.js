@@ -1,7 +1,5 @@
 // Where the gateway is, and clients for it. The harness is tests/it/sdk.rs.
 
-import { readFileSync } from "node:fs";
-
 export const REGION = "us-east-1";
 export const HAIKU = "anthropic.claude-3-haiku-20240307-v1:0";
 export const PROFILE_ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl";
@@ -16,10 +14,9 @@ export const world = {
   plain: needed("PLAIN_URL"), // http://, HTTP/1.1 and h2c
   tls: needed("TLS_URL"), // https://, under NODE_EXTRA_CA_CERTS
   anonymous: needed("ANONYMOUS_URL"), // http://, a gateway that asks nobody who they are
-  ca: readFileSync(needed("CA")),
+  limited: needed("LIMITED_URL"), // http://, a gateway that lets a user send one request a second, burst 1
   token: needed("TOKEN"), // JWT of the tenant `demo`
   expired: needed("EXPIRED_TOKEN"), // the same, past its `exp`
-  limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
 };
 
 /** A model id that asks the emulator for faults (src/emulator/faults.rs). */

@@ -1,1 +1,92 @@
-//! record
+//! What happened? The last room: each exchange that ends is counted in the metrics and written as one line of the access log.
+//!
+//! Invariants: recording never waits, neither for the disk nor for a reader; memory is bounded; nothing secret is written: no prompt, completion,
+//! credential, cookie or query string; and no client can make a new time series.
+
+mod access_log;
+mod entry;
+mod families;
+mod json;
+mod labels;
+mod line;
+mod metrics;
+mod process;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+pub use self::entry::Entry;
+pub use self::labels::{Attempt, Connection, Level};
+pub use self::metrics::{InFlight, Metrics};
+
+use self::access_log::AccessLog;
+use crate::config::record::Record;
+
+/// How long a shutdown waits for the access log's destination to take what is left.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// Where a thread puts a line together. It grows to the longest line seen, 15,000 bytes at most, and stays.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes down exchanges. Built from `record` in gateway.yaml.
+///
+/// Two recorders of one file both append whole lines, yet a recorder whose configuration did not change is better kept across a reload:
+/// one buffer, one thread.
+pub struct Recorder {
+    metrics: Arc<Metrics>,
+    access_log: Option<AccessLog>,
+}
+
+impl Recorder {
+    /// Opens what `config` names, and counts in `metrics`. Where there is an access log, a thread of that name is started; it ends when the recorder
+    /// is dropped, after it has written what was left.
+    ///
+    /// # Errors
+    /// When the access log's file can't be opened for appending, or no thread can be started.
+    pub fn build(config: &Record, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let access_log = config.access_log.as_ref().map(|log| AccessLog::start(&log.to, metrics.access_log_faults())).transpose()?;
+        Ok(Self { metrics, access_log })
+    }
+
+    /// Counts an exchange that has ended, and leaves its line to be written. Never blocks; allocates nothing once the buffers have grown.
+    pub fn record(&self, entry: &Entry<'_>) {
+        self.metrics.count(entry);
+        let Some(log) = &self.access_log else { return };
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            line::append(line, entry);
+            log.append(line);
+        });
+    }
+
+    /// Opens the access log's file anew: for SIGHUP, after log rotation has moved it aside. Lines that still wait go to the new file.
+    /// Where it can't be opened the old one is kept, with a warning.
+    pub fn reopen(&self) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+    }
+
+    /// Waits until everything recorded so far is written, for five seconds at most: for shutdown, when nothing is in flight any more.
+    /// It blocks the thread.
+    pub fn flush(&self) {
+        if let Some(log) = &self.access_log
+            && !log.flush(FLUSH_PATIENCE)
+        {
+            tracing::warn!("the access log's destination did not take its last lines in time");
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("access_log", &self.access_log.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! What it costs to record an exchange: the budget is 2 µs. The writer thread runs beside, as it does in the gateway; its work is not in these figures.
+
+#![expect(clippy::expect_used, reason = "a bench that can't be set up has nothing to tell")]
+#![expect(missing_docs, reason = "criterion_group! makes a public function")]
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tollgate::config::record::{AccessLog, Destination, Record};
+use tollgate::domain::{Method, Principal, Reason, RequestId, Service};
+use tollgate::record::{Entry, Metrics, Recorder};
+
+fn record(criterion: &mut Criterion) {
+    let id = RequestId::random();
+    let principal = Principal { tenant: "acme".into(), user: Some("ada@example.com".into()), groups: [].into(), method: Method::Jwt };
+    let answered = Entry {
+        request_id: &id,
+        began: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123),
+        client: Some(IpAddr::from([192, 0, 2, 7])),
+        principal: Some(&principal),
+        service: Some(Service::BEDROCK_RUNTIME),
+        method: "POST",
+        version: http::Version::HTTP_11,
+        path: b"/model/us.anthropic.claude-3-5-haiku-20241022-v1%3A0/converse",
+        model: Some("us.anthropic.claude-3-5-haiku-20241022-v1:0"),
+        status: Some(200),
+        reason: None,
+        upstream: Some("primary"),
+        upstream_request_id: Some(b"f6b1c9de-58a1-4b7e-9c5e-0f4a3f0f6a55"),
+        attempts: 1,
+        bytes_in: 1_536,
+        bytes_out: 1_536,
+        upstream_time: Some(Duration::from_millis(812)),
+        total: Duration::from_micros(815_250),
+        overhead: Duration::from_nanos(41_700),
+        complete: true,
+        user_agent: Some(b"Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.1.0 md/arch#x86_64 lang/python#3.12.3 md/pyimpl#CPython cfg/retry-mode#legacy Botocore/1.44.5"),
+    };
+    let refused = Entry {
+        status: Some(429),
+        reason: Some(Reason::RateLimited),
+        upstream: None,
+        upstream_request_id: None,
+        attempts: 0,
+        upstream_time: None,
+        ..answered
+    };
+    let hostile = Entry { user_agent: Some(&[0x9b; 200]), ..answered };
+
+    let log = Record { access_log: Some(AccessLog { to: Destination::File("/dev/null".into()) }) };
+    let metrics = Arc::new(Metrics::new());
+    let recorder = Recorder::build(&log, Arc::clone(&metrics)).expect("/dev/null opens");
+    let without_log = Recorder::build(&Record { access_log: None }, Arc::clone(&metrics)).expect("nothing is opened");
+
+    let mut group = criterion.benchmark_group("record");
+    group.bench_function("an exchange", |bench| bench.iter(|| recorder.record(black_box(&answered))));
+    group.bench_function("a refusal", |bench| bench.iter(|| recorder.record(black_box(&refused))));
+    group.bench_function("200 bytes that are no text", |bench| bench.iter(|| recorder.record(black_box(&hostile))));
+    group.bench_function("metrics alone", |bench| bench.iter(|| without_log.record(black_box(&answered))));
+    group.bench_function("in flight", |bench| bench.iter(|| drop(black_box(metrics.in_flight()))));
+    group.bench_function("a scrape", |bench| bench.iter(|| metrics.render(SystemTime::UNIX_EPOCH).len()));
+    group.finish();
+    recorder.flush();
+}
+
+criterion_group!(benches, record);
+criterion_main!(benches);

@@ -1,0 +1,56 @@
+//! What is known of an exchange when it ends.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::domain::{Principal, Reason, RequestId, Service};
+
+/// What happened in one exchange: filled in by the corridor as the exchange ends, borrowed from what it holds anyway.
+///
+/// What comes off the wire is bytes here: a client may send what is no UTF-8, and the log must show it all the same.
+/// Nothing here is a prompt, a completion, a credential, a cookie or a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The name of the exchange, which the client has in `x-amzn-RequestId`.
+    pub request_id: &'a RequestId,
+    /// When its first byte was looked at.
+    pub began: SystemTime,
+    /// The client's address, where the connection has one. Behind PROXY protocol it is the one that the protocol tells.
+    pub client: Option<IpAddr>,
+    /// Who called; none while nobody is known.
+    pub principal: Option<&'a Principal>,
+    /// The AWS service; none while it is not known.
+    pub service: Option<&'static Service>,
+    /// The HTTP method, as sent.
+    pub method: &'a str,
+    /// The HTTP version that the client spoke.
+    pub version: http::Version,
+    /// The path: [`Call::path`](crate::domain::Call::path) where there is a call, else the request's own. What follows a `?` is not written.
+    pub path: &'a [u8],
+    /// The model id, decoded, where the request names one. Where the path spells it too, the log's path has `{model}` in its place.
+    pub model: Option<&'a str>,
+    /// The status that was answered; none where the client left before an answer began.
+    pub status: Option<u16>,
+    /// Why the gateway refused, or broke off what it had begun; none where it did neither.
+    pub reason: Option<Reason>,
+    /// The upstream that was tried last, by its key in `upstreams`.
+    pub upstream: Option<&'a str>,
+    /// `x-amzn-RequestId` of the upstream's answer.
+    pub upstream_request_id: Option<&'a [u8]>,
+    /// How often an upstream was tried; 0 where none was.
+    pub attempts: u32,
+    /// Body bytes that the client sent, without framing.
+    pub bytes_in: u64,
+    /// Body bytes that the client was sent, without framing.
+    pub bytes_out: u64,
+    /// From the first byte sent to the upstream until the head of its answer was read; none where no answer came.
+    pub upstream_time: Option<Duration>,
+    /// From [`Entry::began`] until the last byte was handed to the client's connection.
+    pub total: Duration,
+    /// The part of `total` in which the gateway itself held the request back: neither waiting for the client nor for the upstream.
+    pub overhead: Duration,
+    /// Whether the answer reached its proper end. A stream that broke, on either side, is not complete.
+    pub complete: bool,
+    /// `User-Agent`, as sent.
+    pub user_agent: Option<&'a [u8]>,
+}

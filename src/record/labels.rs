@@ -1,0 +1,142 @@
+//! The closed sets that labels are drawn from.
+
+/// How a try to have a request answered upstream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attempt {
+    /// With an answer that is neither of the next two.
+    Answered,
+    /// With 429: AWS would not now.
+    Throttled,
+    /// With a status from 500 on.
+    ServerError,
+    /// No connection could be made.
+    Unreachable,
+    /// A connection that had been kept was dead: nothing of an answer was read from it.
+    Stale,
+    /// The connection broke, or the answer made no sense.
+    Broken,
+    /// No answer came in time.
+    TimedOut,
+    /// The client left before an answer.
+    Abandoned,
+}
+
+impl Attempt {
+    /// Every outcome.
+    pub const ALL: [Self; 8] =
+        [Self::Answered, Self::Throttled, Self::ServerError, Self::Unreachable, Self::Stale, Self::Broken, Self::TimedOut, Self::Abandoned];
+
+    /// The outcome of a try that was answered with `status`.
+    #[must_use]
+    pub const fn answered(status: u16) -> Self {
+        match status {
+            429 => Self::Throttled,
+            500.. => Self::ServerError,
+            _ => Self::Answered,
+        }
+    }
+
+    /// The label in `tollgate_upstream_attempts_total{outcome}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::Unreachable => "unreachable",
+            Self::Stale => "stale",
+            Self::Broken => "broken",
+            Self::TimedOut => "timed_out",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Where an upstream connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Connection {
+    /// Made for this try.
+    New,
+    /// Kept from an earlier one, or shared with others by HTTP/2.
+    Reused,
+}
+
+impl Connection {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::New, Self::Reused];
+
+    /// The label in `tollgate_upstream_connections_total{kind}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+/// A quantity that another room holds, and that is asked for at each scrape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Bytes of request bodies held in memory.
+    BodiesHeld,
+    /// Keys that limits keep a bucket for.
+    LimitBuckets,
+}
+
+impl Level {
+    /// The metric's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BodiesHeld => "tollgate_bodies_held_bytes",
+            Self::LimitBuckets => "tollgate_limit_buckets",
+        }
+    }
+
+    pub(super) const fn help(self) -> &'static str {
+        match self {
+            Self::BodiesHeld => "Request bodies held in memory.",
+            Self::LimitBuckets => "Keys that limits keep a bucket for.",
+        }
+    }
+}
+
+/// The first digit of a status, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StatusClass {
+    Success,
+    Redirection,
+    ClientError,
+    ServerError,
+    /// A status that RFC 9110 has no class for, or an interim one where the final one never came.
+    Other,
+    /// The client left before an answer.
+    None,
+}
+
+impl StatusClass {
+    pub(super) const ALL: [Self; 6] = [Self::Success, Self::Redirection, Self::ClientError, Self::ServerError, Self::Other, Self::None];
+
+    pub(super) const fn of(status: Option<u16>) -> Self {
+        match status {
+            Some(200..=299) => Self::Success,
+            Some(300..=399) => Self::Redirection,
+            Some(400..=499) => Self::ClientError,
+            Some(500..=599) => Self::ServerError,
+            Some(_) => Self::Other,
+            None => Self::None,
+        }
+    }
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::Other => "other",
+            Self::None => "none",
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What Prometheus scrapes. Every label's values are a closed set, or come from the configuration: a client can't make a series.
+//!
+//! The children of a family are made once and kept in arrays, so that counting hashes no label and takes no lock.
+
+use std::array;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+
+use super::access_log::Faults;
+use super::entry::Entry;
+use super::families::{Families, known_good};
+use super::labels::{Attempt, Connection, Level, StatusClass};
+use super::process::Process;
+use crate::domain::{Reason, SERVICES};
+
+/// The services, and one more for exchanges of which none is known.
+const SERVICE_LABELS: usize = SERVICES.len() + 1;
+
+/// Our own delay: the budget of a call is some tens of microseconds, so that is where the steps are fine.
+const OVERHEAD_SECONDS: [f64; 17] =
+    [1e-5, 2e-5, 3e-5, 4e-5, 5e-5, 7.5e-5, 1e-4, 1.5e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1];
+/// A model's first byte: from a cached control-plane answer to an agent that works for an hour.
+const UPSTREAM_SECONDS: [f64; 18] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+
+/// The gateway's own metrics: one registry, not the process's global one. It outlives a reload.
+pub struct Metrics {
+    registry: Registry,
+    requests: [[IntCounter; StatusClass::ALL.len()]; SERVICE_LABELS],
+    refusals: [IntCounter; Reason::ALL.len()],
+    attempts: [IntCounter; Attempt::ALL.len()],
+    connections: [IntCounter; Connection::ALL.len()],
+    in_flight: IntGauge,
+    overhead: Histogram,
+    upstream: Histogram,
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+    access_log: Faults,
+    credential_expiry: GaugeVec,
+    /// When the credentials of an upstream expire, by its key.
+    expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
+    /// What is asked for its level at each scrape. At most one a level.
+    samples: Mutex<Vec<Sample>>,
+}
+
+struct Sample {
+    level: Level,
+    gauge: IntGauge,
+    read: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl Metrics {
+    /// All at zero, process metrics (`process_*`) and `tollgate_build_info` included.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let families = Families { registry: &registry };
+        let requests = families.counters("tollgate_requests_total", "Exchanges that ended.", &["service", "status_class"]);
+        let refusals = families.counters("tollgate_refusals_total", "Exchanges that the gateway refused or broke off.", &["reason"]);
+        let attempts = families.counters("tollgate_upstream_attempts_total", "Tries to have a request answered upstream.", &["outcome"]);
+        let connections = families.counters("tollgate_upstream_connections_total", "Connections taken for a try.", &["kind"]);
+        families
+            .gauge("tollgate_build_info", "Always 1; the label tells the version.", Some(("version", env!("CARGO_PKG_VERSION"))))
+            .set(1);
+        known_good(registry.register(Box::new(Process::new())));
+        Self {
+            requests: array::from_fn(|service| {
+                let service = SERVICES.get(service).map_or("unknown", |service| service.prefix);
+                StatusClass::ALL.map(|class| requests.with_label_values(&[service, class.label()]))
+            }),
+            refusals: Reason::ALL.map(|reason| refusals.with_label_values(&[reason.label()])),
+            attempts: Attempt::ALL.map(|outcome| attempts.with_label_values(&[outcome.label()])),
+            connections: Connection::ALL.map(|kind| connections.with_label_values(&[kind.label()])),
+            in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
+            overhead: families.histogram(
+                "tollgate_overhead_seconds",
+                "The gateway's own delay of an exchange, waiting for client and upstream apart.",
+                &OVERHEAD_SECONDS,
+            ),
+            upstream: families.histogram(
+                "tollgate_upstream_seconds",
+                "From the first byte sent to the upstream to the head of its answer.",
+                &UPSTREAM_SECONDS,
+            ),
+            bytes_in: families.counter("tollgate_request_bytes_total", "Body bytes that clients sent."),
+            bytes_out: families.counter("tollgate_response_bytes_total", "Body bytes that clients were sent."),
+            access_log: Faults {
+                dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
+                errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
+            },
+            credential_expiry: families.register(known_good(GaugeVec::new(
+                Opts::new(
+                    "tollgate_credential_expiry_seconds",
+                    "Seconds until the AWS credentials of an upstream expire; none where they don't.",
+                ),
+                &["upstream"],
+            ))),
+            expiries: Mutex::default(),
+            samples: Mutex::default(),
+            registry,
+        }
+    }
+
+    /// Counts an exchange that ended.
+    pub(super) fn count(&self, entry: &Entry<'_>) {
+        let service = entry.service.and_then(|service| SERVICES.iter().position(|known| known.prefix == service.prefix));
+        let classes = self.requests.get(service.unwrap_or(SERVICES.len()));
+        if let Some(counter) = classes.and_then(|classes| child(classes, &StatusClass::ALL, &StatusClass::of(entry.status))) {
+            counter.inc();
+        }
+        if let Some(counter) = entry.reason.and_then(|reason| child(&self.refusals, &Reason::ALL, &reason)) {
+            counter.inc();
+        }
+        self.bytes_in.inc_by(entry.bytes_in);
+        self.bytes_out.inc_by(entry.bytes_out);
+        self.overhead.observe(entry.overhead.as_secs_f64());
+        if let Some(time) = entry.upstream_time {
+            self.upstream.observe(time.as_secs_f64());
+        }
+    }
+
+    /// Counts an exchange as in flight until the guard is dropped.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts one try to have a request answered, by how it ended.
+    pub fn attempt(&self, outcome: Attempt) {
+        if let Some(counter) = child(&self.attempts, &Attempt::ALL, &outcome) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a connection that was taken for a try.
+    pub fn upstream_connection(&self, kind: Connection) {
+        if let Some(counter) = child(&self.connections, &Connection::ALL, &kind) {
+            counter.inc();
+        }
+    }
+
+    /// Notes when the credentials of `upstream` (its key in `upstreams`) expire; none where they don't, or the upstream is no more.
+    /// The metric tells the seconds left at each scrape, below zero once they are over.
+    pub fn set_credential_expiry(&self, upstream: &str, expiry: Option<SystemTime>) {
+        let mut expiries = self.expiries.lock();
+        match expiry {
+            Some(expiry) => _ = expiries.insert(upstream.into(), expiry),
+            None => _ = expiries.remove(upstream),
+        }
+    }
+
+    /// Has a level asked for at each scrape, from now on by `read`, which must not block. A level that nobody asks for is not shown.
+    ///
+    /// `read` should own no more than what it reads: these metrics keep it until another takes its place.
+    pub fn sample(&self, level: Level, read: impl Fn() -> u64 + Send + 'static) {
+        let mut samples = self.samples.lock();
+        let gauge = match samples.iter().position(|sample| sample.level == level) {
+            Some(old) => samples.swap_remove(old).gauge,
+            None => Families { registry: &self.registry }.gauge(level.name(), level.help(), None),
+        };
+        samples.push(Sample { level, gauge, read: Box::new(read) });
+    }
+
+    /// The exposition in [`Metrics::CONTENT_TYPE`], with levels as they are and seconds counted from `now`.
+    #[must_use]
+    pub fn render(&self, now: SystemTime) -> String {
+        // Held to the end: of two scrapes at once, one must not clear what the other is about to show.
+        let samples = self.samples.lock();
+        for sample in samples.iter() {
+            sample.gauge.set(i64::try_from((sample.read)()).unwrap_or(i64::MAX));
+        }
+        self.credential_expiry.reset();
+        for (upstream, expiry) in self.expiries.lock().iter() {
+            let left = match expiry.duration_since(now) {
+                Ok(left) => left.as_secs_f64(),
+                Err(past) => -past.duration().as_secs_f64(),
+            };
+            self.credential_expiry.with_label_values(&[&**upstream]).set(left);
+        }
+        let mut text = String::with_capacity(32 << 10);
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics are incomplete");
+        }
+        drop(samples);
+        text
+    }
+
+    /// Prometheus' text format, which [`Metrics::render`] writes.
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    pub(super) fn access_log_faults(&self) -> Faults {
+        self.access_log.clone()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One exchange in flight, until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The child for `value` of a family whose children were made from `all`.
+fn child<'a, T: PartialEq, const N: usize>(children: &'a [IntCounter; N], all: &[T; N], value: &T) -> Option<&'a IntCounter> {
+    all.iter().position(|known| known == value).and_then(|at| children.get(at))
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("in_flight", &self.in_flight.get()).finish_non_exhaustive()
+    }
+}

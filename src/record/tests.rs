@@ -1,0 +1,333 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::record::{AccessLog as AccessLogConfig, Destination};
+use crate::domain::{Method, Principal, Reason, RequestId, SERVICES, Service};
+
+const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
+
+fn principal(tenant: &str, user: Option<&str>) -> Principal {
+    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt }
+}
+
+fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
+    Entry {
+        request_id: id,
+        began: SystemTime::UNIX_EPOCH + BEGAN,
+        client: Some(IpAddr::from([192, 0, 2, 7])),
+        principal: Some(principal),
+        service: Some(Service::BEDROCK_RUNTIME),
+        method: "POST",
+        version: http::Version::HTTP_11,
+        path: b"/model/amazon.nova-lite-v1%3A0/converse",
+        model: Some("amazon.nova-lite-v1:0"),
+        status: Some(502),
+        reason: Some(Reason::UpstreamBroken),
+        upstream: Some("primary"),
+        upstream_request_id: Some(b"7e9d2f4a"),
+        attempts: 2,
+        bytes_in: 1_500,
+        bytes_out: 320,
+        upstream_time: Some(Duration::from_millis(812)),
+        total: Duration::from_micros(815_250),
+        overhead: Duration::from_nanos(41_700),
+        complete: true,
+        user_agent: Some(b"Boto3/1.44.5"),
+    }
+}
+
+fn bare(id: &RequestId) -> Entry<'_> {
+    Entry {
+        request_id: id,
+        began: SystemTime::UNIX_EPOCH + BEGAN,
+        client: None,
+        principal: None,
+        service: None,
+        method: "GET",
+        version: http::Version::HTTP_2,
+        path: b"/",
+        model: None,
+        status: None,
+        reason: None,
+        upstream: None,
+        upstream_request_id: None,
+        attempts: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        upstream_time: None,
+        total: Duration::ZERO,
+        overhead: Duration::ZERO,
+        complete: false,
+        user_agent: None,
+    }
+}
+
+fn line_of(entry: &Entry<'_>) -> String {
+    let mut out = Vec::new();
+    line::append(&mut out, entry);
+    String::from_utf8(out).unwrap()
+}
+
+fn temporary(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("tollgate-{}-record-{name}.log", std::process::id()));
+    drop(std::fs::remove_file(&path));
+    path
+}
+
+fn to_file(path: &std::path::Path) -> Record {
+    Record { access_log: Some(AccessLogConfig { to: Destination::File(path.to_owned()) }) }
+}
+
+/// The value of the one sample that is named so, labels included.
+#[track_caller]
+fn sample<'a>(text: &'a str, name: &str) -> &'a str {
+    let mut found = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = found.next().unwrap_or_else(|| panic!("no `{name}` in\n{text}"));
+    assert_eq!(found.next(), None);
+    value
+}
+
+#[test]
+fn a_line_is_what_the_contract_says() {
+    let id = RequestId::random();
+    let principal = principal("acme", Some("ada"));
+    assert_eq!(
+        line_of(&full(&id, &principal)),
+        format!(
+            concat!(
+                r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","client":"192.0.2.7","tenant":"acme","user":"ada","identity":"jwt","#,
+                r#""http_version":"1.1","method":"POST","service":"bedrock-runtime","path":"/model/{{model}}/converse","model":"amazon.nova-lite-v1:0","#,
+                r#""status":502,"reason":"upstream_broken","complete":true,"upstream":"primary","upstream_request_id":"7e9d2f4a","attempts":2,"#,
+                r#""bytes_in":1500,"bytes_out":320,"upstream_us":812000,"overhead_us":41,"total_us":815250,"user_agent":"Boto3/1.44.5"}}"#,
+                "\n"
+            ),
+            id
+        )
+    );
+    assert_eq!(
+        line_of(&bare(&id)),
+        format!(
+            concat!(
+                r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","http_version":"2","method":"GET","path":"/","complete":false,"#,
+                r#""attempts":0,"bytes_in":0,"bytes_out":0,"overhead_us":0,"total_us":0}}"#,
+                "\n"
+            ),
+            id
+        )
+    );
+}
+
+#[test]
+fn the_contract_names_every_field_in_order() {
+    let id = RequestId::random();
+    let line = line_of(&full(&id, &principal("acme", Some("ada"))));
+    let documented: Vec<_> = include_str!("../../docs/access-log.md")
+        .lines()
+        .filter_map(|row| row.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    let parsed: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(parsed.as_object().unwrap().len(), documented.len());
+    let places: Vec<_> = documented.iter().map(|name| line.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name}"))).collect();
+    assert!(places.is_sorted(), "{documented:?}");
+}
+
+#[test]
+fn the_contracts_example_has_its_fields() {
+    let documents = include_str!("../../docs/access-log.md");
+    let example = documents.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    let id = RequestId::random();
+    let line: Value = serde_json::from_str(&line_of(&full(&id, &principal("acme", Some("ada"))))).unwrap();
+    for (name, value) in example.as_object().unwrap() {
+        let ours = line.get(name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(std::mem::discriminant(value), std::mem::discriminant(ours), "{name}");
+    }
+}
+
+#[test]
+fn what_a_client_sends_is_capped() {
+    let id = RequestId::random();
+    let long = "\u{1}".repeat(100_000);
+    let principal = principal(&long, Some(&long));
+    let line = line_of(&Entry {
+        method: &long,
+        path: long.as_bytes(),
+        model: Some(&long),
+        upstream: Some(&long),
+        upstream_request_id: Some(long.as_bytes()),
+        user_agent: Some(long.as_bytes()),
+        ..full(&id, &principal)
+    });
+    assert!(line.len() < 15_000, "{}", line.len());
+    let parsed: Value = serde_json::from_str(&line).unwrap();
+    for (field, most) in [("path", 512), ("user_agent", 200), ("model", 256), ("tenant", 256), ("user", 256), ("method", 32)] {
+        let text = parsed[field].as_str().unwrap();
+        assert_eq!(text.len(), most, "{field}");
+        assert!(text.ends_with('…'), "{field}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_line_is_one_json_object_whatever_is_sent(
+        path: Vec<u8>, agent: Vec<u8>, upstream_id: Vec<u8>, tenant: String, user: String, model: String, method: String,
+        numbers: (u64, u64, u32, u16), address: IpAddr,
+    ) {
+        let id = RequestId::random();
+        let principal = principal(&tenant, Some(&user));
+        let line = line_of(&Entry {
+            path: &path, user_agent: Some(&agent), upstream_request_id: Some(&upstream_id), model: Some(&model), method: &method,
+            bytes_in: numbers.0, bytes_out: numbers.1, attempts: numbers.2, status: Some(numbers.3), client: Some(address),
+            ..full(&id, &principal)
+        });
+        prop_assert_eq!(line.matches('\n').count(), 1);
+        prop_assert_eq!(line.chars().last(), Some('\n'));
+        let parsed: Value = serde_json::from_str(&line).unwrap();
+        // Generated texts are shorter than the caps, in bytes: 100 characters of 4 bytes are not.
+        for (field, sent) in [("tenant", &tenant), ("user", &user), ("model", &model)] {
+            if sent.len() <= 256 {
+                prop_assert_eq!(&parsed[field], sent);
+            }
+        }
+        prop_assert_eq!(&parsed["bytes_in"], numbers.0);
+        prop_assert_eq!(&parsed["bytes_out"], numbers.1);
+        prop_assert_eq!(&parsed["attempts"], numbers.2);
+        prop_assert_eq!(&parsed["status"], numbers.3);
+        prop_assert_eq!(parsed["client"].as_str().unwrap().parse::<IpAddr>().unwrap(), address.to_canonical());
+        prop_assert_eq!(&parsed["user_agent"], &*String::from_utf8_lossy(&agent));
+    }
+}
+
+#[test]
+fn an_exchange_is_counted_and_written() {
+    let path = temporary("exchange");
+    let metrics = Arc::new(Metrics::new());
+    let recorder = Recorder::build(&to_file(&path), Arc::clone(&metrics)).unwrap();
+    let id = RequestId::random();
+    let principal = principal("acme", None);
+    recorder.record(&full(&id, &principal));
+    recorder.record(&bare(&id));
+    recorder.flush();
+
+    let lines: Vec<Value> = std::fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["request_id"], json!(id.as_str()));
+    std::fs::remove_file(path).unwrap();
+
+    let text = metrics.render(SystemTime::UNIX_EPOCH);
+    assert_eq!(sample(&text, r#"tollgate_requests_total{service="bedrock-runtime",status_class="5xx"}"#), "1");
+    assert_eq!(sample(&text, r#"tollgate_requests_total{service="unknown",status_class="none"}"#), "1");
+    assert_eq!(sample(&text, r#"tollgate_requests_total{service="bedrock",status_class="5xx"}"#), "0");
+    assert_eq!(sample(&text, r#"tollgate_refusals_total{reason="upstream_broken"}"#), "1");
+    assert_eq!(sample(&text, "tollgate_request_bytes_total"), "1500");
+    assert_eq!(sample(&text, "tollgate_response_bytes_total"), "320");
+    assert_eq!(sample(&text, r#"tollgate_overhead_seconds_bucket{le="0.00004"}"#), "1");
+    assert_eq!(sample(&text, r#"tollgate_overhead_seconds_bucket{le="0.00005"}"#), "2");
+    assert_eq!(sample(&text, "tollgate_upstream_seconds_count"), "1");
+    assert_eq!(sample(&text, "tollgate_upstream_seconds_sum"), "0.812");
+    assert_eq!(sample(&text, "tollgate_access_log_dropped_total"), "0");
+}
+
+#[test]
+fn without_an_access_log_exchanges_are_counted_all_the_same() {
+    let metrics = Arc::new(Metrics::new());
+    let recorder = Recorder::build(&Record { access_log: None }, Arc::clone(&metrics)).unwrap();
+    recorder.record(&bare(&RequestId::random()));
+    recorder.reopen();
+    recorder.flush();
+    assert_eq!(sample(&metrics.render(SystemTime::UNIX_EPOCH), "tollgate_overhead_seconds_count"), "1");
+}
+
+#[test]
+fn every_label_value_is_there_before_anything_happened() {
+    let text = Metrics::new().render(SystemTime::UNIX_EPOCH);
+    for reason in Reason::ALL {
+        assert_eq!(sample(&text, &format!("tollgate_refusals_total{{reason=\"{}\"}}", reason.label())), "0");
+    }
+    for outcome in Attempt::ALL {
+        assert_eq!(sample(&text, &format!("tollgate_upstream_attempts_total{{outcome=\"{}\"}}", outcome.label())), "0");
+    }
+    for service in SERVICES.iter().map(|service| service.prefix).chain(["unknown"]) {
+        for class in ["2xx", "3xx", "4xx", "5xx", "other", "none"] {
+            assert_eq!(sample(&text, &format!("tollgate_requests_total{{service=\"{service}\",status_class=\"{class}\"}}")), "0");
+        }
+    }
+    assert_eq!(sample(&text, &format!("tollgate_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), "1");
+}
+
+#[test]
+fn each_service_reason_and_outcome_counts_for_itself() {
+    let metrics = Metrics::new();
+    let id = RequestId::random();
+    for (turns, service) in SERVICES.iter().copied().enumerate() {
+        (0..=turns).for_each(|_| metrics.count(&Entry { service: Some(service), status: Some(200), ..bare(&id) }));
+    }
+    for (turns, reason) in Reason::ALL.into_iter().enumerate() {
+        (0..=turns).for_each(|_| metrics.count(&Entry { reason: Some(reason), ..bare(&id) }));
+    }
+    for (turns, outcome) in Attempt::ALL.into_iter().enumerate() {
+        (0..=turns).for_each(|_| metrics.attempt(outcome));
+    }
+    metrics.upstream_connection(Connection::Reused);
+
+    let text = metrics.render(SystemTime::UNIX_EPOCH);
+    let count = |name: String| sample(&text, &name).parse::<usize>().unwrap();
+    for (turns, service) in SERVICES.iter().enumerate() {
+        assert_eq!(count(format!("tollgate_requests_total{{service=\"{}\",status_class=\"2xx\"}}", service.prefix)), turns + 1);
+    }
+    for (turns, reason) in Reason::ALL.iter().enumerate() {
+        assert_eq!(count(format!("tollgate_refusals_total{{reason=\"{}\"}}", reason.label())), turns + 1);
+    }
+    for (turns, outcome) in Attempt::ALL.iter().enumerate() {
+        assert_eq!(count(format!("tollgate_upstream_attempts_total{{outcome=\"{}\"}}", outcome.label())), turns + 1);
+    }
+    assert_eq!(count("tollgate_upstream_connections_total{kind=\"new\"}".to_owned()), 0);
+    assert_eq!(count("tollgate_upstream_connections_total{kind=\"reused\"}".to_owned()), 1);
+}
+
+#[test]
+fn an_exchange_is_in_flight_until_its_guard_is_dropped() {
+    let metrics = Metrics::new();
+    let in_flight = || sample(&metrics.render(SystemTime::UNIX_EPOCH), "tollgate_in_flight").to_owned();
+    let (first, second) = (metrics.in_flight(), metrics.in_flight());
+    assert_eq!(in_flight(), "2");
+    drop(first);
+    assert_eq!(in_flight(), "1");
+    drop(second);
+    assert_eq!(in_flight(), "0");
+}
+
+#[test]
+fn levels_are_asked_for_at_each_scrape_and_not_shown_before_someone_tells_them() {
+    let metrics = Metrics::new();
+    let rendered = || metrics.render(SystemTime::UNIX_EPOCH);
+    assert!(!rendered().contains("tollgate_bodies_held_bytes"));
+    metrics.sample(Level::BodiesHeld, || 7);
+    metrics.sample(Level::LimitBuckets, || u64::MAX);
+    assert_eq!(sample(&rendered(), "tollgate_bodies_held_bytes"), "7");
+    metrics.sample(Level::BodiesHeld, || 8);
+    assert_eq!(sample(&rendered(), "tollgate_bodies_held_bytes"), "8");
+    assert_eq!(sample(&rendered(), "tollgate_limit_buckets"), "9223372036854776000", "as near as a float comes to i64::MAX");
+}
+
+#[test]
+fn credentials_count_down_and_go_with_their_upstream() {
+    let metrics = Metrics::new();
+    let now = SystemTime::UNIX_EPOCH + BEGAN;
+    assert!(!metrics.render(now).contains("tollgate_credential_expiry_seconds"));
+    metrics.set_credential_expiry("primary", Some(now + Duration::from_mins(15)));
+    metrics.set_credential_expiry("second", Some(now));
+    let name = r#"tollgate_credential_expiry_seconds{upstream="primary"}"#;
+    assert_eq!(sample(&metrics.render(now), name), "900");
+    assert_eq!(sample(&metrics.render(now + Duration::from_secs(1000)), name), "-100");
+    metrics.set_credential_expiry("primary", None);
+    let text = metrics.render(now);
+    assert!(!text.contains("primary"));
+    assert_eq!(sample(&text, r#"tollgate_credential_expiry_seconds{upstream="second"}"#), "0");
+}

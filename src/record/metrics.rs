@@ -169,7 +169,9 @@ impl Metrics {
     /// The exposition in [`Metrics::CONTENT_TYPE`], with levels as they are and seconds counted from `now`.
     #[must_use]
     pub fn render(&self, now: SystemTime) -> String {
-        for sample in self.samples.lock().iter() {
+        // Held to the end: of two scrapes at once, one must not clear what the other is about to show.
+        let samples = self.samples.lock();
+        for sample in samples.iter() {
             sample.gauge.set(i64::try_from((sample.read)()).unwrap_or(i64::MAX));
         }
         self.credential_expiry.reset();
@@ -184,6 +186,7 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics are incomplete");
         }
+        drop(samples);
         text
     }
 

@@ -27,10 +27,11 @@ pub(crate) struct World {
     /// For tenant `demo`, user `alice`.
     pub(crate) token: String,
     pub(crate) expired_token: String,
-    /// For tenant `limited`.
-    pub(crate) limited_token: String,
+    /// A gateway that asks nobody.
     pub(crate) anonymous_url: String,
-    _anonymous: Option<Running>,
+    /// A gateway on which every user may send one request a second.
+    pub(crate) limited_url: String,
+    _others: Vec<Running>,
     pub(crate) dir: PathBuf,
 }
 
@@ -65,9 +66,17 @@ pub(crate) async fn world(yaml: &str) -> World {
     World::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
 }
 
-/// The world of the SDK suites: a tenant `limited` with next to nothing, and a gateway beside it that asks nobody.
+/// The world of the SDK suites: beside the usual gateway, one that asks nobody, and one that lets next to nothing pass.
 pub(crate) async fn start_for_sdks() -> World {
-    world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await.with_anonymous()
+    let mut world = world("").await;
+    let endpoint = format!("http://{}", world.emulator.address());
+    let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
+    let limits = "limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user] }]";
+    let limited = start(&base(limits, &endpoint, "", &jwt()), &world.dir);
+    world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
+    world.limited_url = format!("http://{}", limited.listeners()[0]);
+    world._others = vec![anonymous, limited];
+    world
 }
 
 impl World {
@@ -92,7 +101,8 @@ impl World {
         let mut options = setting.emulator;
         options.credentials = vec![Credential::example()];
         if setting.upstream_tls != UpstreamTls::Plain {
-            let names: &[&str] = if setting.upstream_tls == UpstreamTls::OtherName { &["elsewhere.example"] } else { &["localhost", "127.0.0.1"] };
+            let names: &[&str] =
+                if setting.upstream_tls == UpstreamTls::OtherName { &["elsewhere.example"] } else { &["localhost", "127.0.0.1"] };
             let certificate = authority.issue(names).unwrap();
             options.tls = Some(TlsOptions {
                 address: "127.0.0.1:0".parse().unwrap(),
@@ -120,22 +130,14 @@ impl World {
             ca_pem: authority.pem(),
             token: issuer.token("demo", "alice", now + hour).unwrap(),
             expired_token: issuer.token("demo", "alice", now - hour).unwrap(),
-            limited_token: issuer.token("limited", "larry", now + hour).unwrap(),
             issuer,
             emulator,
             gateway,
             anonymous_url: String::new(),
-            _anonymous: None,
+            limited_url: String::new(),
+            _others: Vec::new(),
             dir,
         }
-    }
-
-    fn with_anonymous(mut self) -> Self {
-        let endpoint = format!("http://{}", self.emulator.address());
-        let gateway = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &self.dir);
-        self.anonymous_url = format!("http://{}", gateway.listeners()[0]);
-        self._anonymous = Some(gateway);
-        self
     }
 
     /// The admin listener's metrics.

@@ -1,7 +1,7 @@
 //! The layers of ARCHITECTURE.md, checked on every file under `src/`:
 //!
 //! ```text
-//! main, cli -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain
+//! main, cli, demo -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain
 //! ```
 //!
 //! Imports run one way along that line; a room imports `domain` and its own `config::<room>`, never another room; Pingora stays where it

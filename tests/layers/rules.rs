@@ -9,7 +9,7 @@ const ROOMS: [&str; 12] =
     ["listeners", "firewall", "identity", "call", "policy", "content", "limits", "cache", "routes", "upstreams", "reply", "record"];
 
 /// Files of `src/config/` that are no top-level key of gateway.yaml: what reads and reports.
-const CONFIG_MACHINERY: [&str; 6] = ["mod", "fault", "parse", "reader", "units", "tests"];
+const CONFIG_MACHINERY: [&str; 3] = ["mod", "reader", "tests"];
 
 /// Keys of gateway.yaml that belong to a room of another name.
 const CONFIG_ELSEWHERE: [(&str, &str); 2] = [("cache_memory", "cache"), ("prices", "record")];
@@ -47,7 +47,7 @@ enum Layer {
     Proxy,
     /// `server`, `reload`, `admin`, `emulator`.
     Around,
-    /// `main`, `cli`.
+    /// `main`, `cli`, `demo`.
     Top,
 }
 
@@ -149,14 +149,14 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
         (Top, Top) if target == "cli" || target == "demo" => None,
         _ if there < here => None,
         _ => Some(format!(
-            "`{part}` may not know `{target}`: main, cli -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain"
+            "`{part}` may not know `{target}`: main, cli, demo -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain"
         )),
     }
 }
 
 /// The order within one layer, so that it stays free of cycles.
 fn stage(part: &str) -> usize {
-    ["server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
+    ["main", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
 }
 
 /// Where Pingora may be named. The facade `pingora` re-exports all of it, its `prelude` the proxy too.

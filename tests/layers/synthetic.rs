@@ -61,7 +61,9 @@ fn imports_run_one_way() {
     accepts("state.rs", "use crate::{config::Config, limits::Limits, domain::Clock};");
     accepts("proxy/admit.rs", "use crate::state::Snapshot;\nuse crate::{firewall, identity, call};\nuse super::exchange::Exchange;");
     accepts("server.rs", "use crate::{admin, proxy::Gateway, reload, state::Live};");
-    accepts("cli.rs", "use crate::{emulator::Emulator, server, config};");
+    accepts("cli.rs", "use crate::{emulator::Emulator, demo::Demo, server, config};");
+    accepts("demo.rs", "use crate::{emulator::Emulator, server::Running, config};");
+    refuses("demo.rs", "use crate::cli::Arguments;", "`demo` may not know `cli`");
     accepts("main.rs", "fn main() -> std::process::ExitCode { tollgate::cli::main() }");
     refuses("domain/call.rs", "use crate::config::Config;", "`domain` may not know `config`");
     refuses("config/mod.rs", "use crate::limits::Limits;", "`config` may not know `limits`");

@@ -28,7 +28,7 @@ pub(super) async fn run(name: &str, runner: &Runner, world: &World, limit: Durat
     command.env("TOLLGATE_CA", &world.ca_path).env("NODE_EXTRA_CA_CERTS", &world.ca_path);
     command.env("TOLLGATE_PLAIN_URL", &world.plain_url).env("TOLLGATE_TLS_URL", &world.tls_url);
     command.env("TOLLGATE_ANONYMOUS_URL", &world.anonymous_url).env("TOLLGATE_TOKEN", &world.token);
-    command.env("TOLLGATE_EXPIRED_TOKEN", &world.expired_token).env("TOLLGATE_LIMITED_URL", &world.limited_url);
+    command.env("TOLLGATE_EXPIRED_TOKEN", &world.expired_token).env("TOLLGATE_LIMITED_TOKEN", &world.limited_token);
     command.stdin(Stdio::null()).stdout(file.try_clone().map_err(told)?).stderr(file);
     // A group of its own, so that what it starts ends with it.
     command.process_group(0).kill_on_drop(true);

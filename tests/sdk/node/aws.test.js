@@ -243,7 +243,7 @@ describe("typed exceptions and retries", () => {
   });
 
   test("above the limit the gateway throttles", async () => {
-    const limited = connect(BedrockRuntimeClient, world.limited, { ...bearer(world.token), maxAttempts: 1 });
+    const limited = connect(BedrockRuntimeClient, world.plain, { ...bearer(world.limited), maxAttempts: 1 });
     const error = await failure(async () => {
       for (let call = 0; call < 20; call++) await limited.send(converse());
     });
@@ -252,7 +252,7 @@ describe("typed exceptions and retries", () => {
   });
 
   test("the SDK waits as it is told and then gets through", async () => {
-    const limited = connect(BedrockRuntimeClient, world.limited);
+    const limited = connect(BedrockRuntimeClient, world.plain, bearer(world.limited));
     let answer;
     for (let call = 0; call < 20; call++) {
       answer = await limited.send(converse(HAIKU, "hello"));

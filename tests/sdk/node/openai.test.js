@@ -52,7 +52,7 @@ test("a call that is throttled twice succeeds the third time", async () => {
 });
 
 test("above the limit it is a rate limit error that says when to come back", async () => {
-  const client = connect(world.limited, world.token, { maxRetries: 0 });
+  const client = connect(world.plain, world.limited, { maxRetries: 0 });
   const error = await failure(async () => {
     for (let call = 0; call < 20; call++) await client.chat.completions.create({ model: MODEL, messages });
   });

@@ -14,9 +14,9 @@ export const world = {
   plain: needed("PLAIN_URL"), // http://, HTTP/1.1 and h2c
   tls: needed("TLS_URL"), // https://, under NODE_EXTRA_CA_CERTS
   anonymous: needed("ANONYMOUS_URL"), // http://, a gateway that asks nobody who they are
-  limited: needed("LIMITED_URL"), // http://, a gateway that lets a user send one request a second, burst 1
   token: needed("TOKEN"), // JWT of the tenant `demo`
   expired: needed("EXPIRED_TOKEN"), // the same, past its `exp`
+  limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
 };
 
 /** A model id that asks the emulator for faults (src/emulator/faults.rs). */

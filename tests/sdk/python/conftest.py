@@ -18,10 +18,10 @@ class World:
     plain: str  # http://, HTTP/1.1 and h2c
     tls: str  # https://, under the CA below
     anonymous: str  # http://, a gateway that asks nobody who they are
-    limited: str  # http://, a gateway that lets a user send one request a second, burst 1
     ca: str  # PEM file
     token: str  # JWT of the tenant `demo`
     expired: str  # the same, past its `exp`
+    limited: str  # JWT of a user who may send one request a second, burst 1
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +30,10 @@ def world() -> World:
         "plain": "PLAIN_URL",
         "tls": "TLS_URL",
         "anonymous": "ANONYMOUS_URL",
-        "limited": "LIMITED_URL",
         "ca": "CA",
         "token": "TOKEN",
         "expired": "EXPIRED_TOKEN",
+        "limited": "LIMITED_TOKEN",
     }
     return World(**{field: os.environ[f"TOLLGATE_{name}"].rstrip("/") for field, name in names.items()})
 
@@ -69,9 +69,9 @@ def bearer_over_tls(monkeypatch, world, service, **config):
 
 def unsigned_with_headers(monkeypatch, world, service, **config):
     """As the clients of AWS's sample gateway: no signature, and a hook that sets two headers."""
-    token, url = config.pop("token", world.token), config.pop("url", world.plain)
+    token = config.pop("token", world.token)
     client = boto3.Session(region_name=REGION).client(
-        service, endpoint_url=url, config=Config(signature_version=botocore.UNSIGNED, **config)
+        service, endpoint_url=world.plain, config=Config(signature_version=botocore.UNSIGNED, **config)
     )
 
     def hook(params, **_):

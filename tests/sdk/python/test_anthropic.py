@@ -22,7 +22,7 @@ def client(request, world):
 
 @pytest.fixture
 def plain(world):
-    return lambda token=world.token, url=world.plain, **more: AnthropicBedrock(api_key=token, base_url=url, aws_region=REGION, **more)
+    return lambda token=world.token, **more: AnthropicBedrock(api_key=token, base_url=world.plain, aws_region=REGION, **more)
 
 
 @pytest.mark.parametrize("identifier", [HAIKU, PROFILE_ARN])
@@ -74,7 +74,7 @@ def test_a_call_that_is_throttled_twice_succeeds_the_third_time(plain):
 def test_above_the_limit_it_is_a_rate_limit_error_that_says_when_to_come_back(plain, world):
     with pytest.raises(anthropic.RateLimitError) as raised:
         for _ in range(20):
-            plain(url=world.limited, max_retries=0).messages.create(model=HAIKU, **ONE_TWO)
+            plain(world.limited, max_retries=0).messages.create(model=HAIKU, **ONE_TWO)
     assert 1 <= int(raised.value.response.headers["retry-after-ms"]) <= 1_100
 
 

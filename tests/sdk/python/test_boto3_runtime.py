@@ -6,7 +6,7 @@ import time
 import botocore
 import pytest
 import urllib3
-from conftest import HAIKU, PROFILE_ARN, model, says, unsigned_with_headers
+from conftest import HAIKU, PROFILE_ARN, model, says
 
 
 def anthropic_body(text: str, **more) -> str:
@@ -153,13 +153,8 @@ def test_a_body_that_is_not_json_is_a_validation_exception(runtime):
 # The gateway's own limit: one request a second.
 
 
-@pytest.fixture
-def limited(monkeypatch, world):
-    return lambda **config: unsigned_with_headers(monkeypatch, world, "bedrock-runtime", url=world.limited, **config)
-
-
-def test_above_the_limit_the_gateway_throttles_and_says_when_to_come_back(limited):
-    client = limited(retries={"total_max_attempts": 1})
+def test_above_the_limit_the_gateway_throttles_and_says_when_to_come_back(runtime, world):
+    client = runtime(token=world.limited, retries={"total_max_attempts": 1})
     with pytest.raises(client.exceptions.ThrottlingException) as raised:
         for _ in range(20):
             client.converse(modelId=HAIKU, messages=says("hi"))
@@ -171,8 +166,8 @@ def test_above_the_limit_the_gateway_throttles_and_says_when_to_come_back(limite
     assert 1 <= int(headers["retry-after-ms"]) <= 1_100
 
 
-def test_boto3_waits_as_it_is_told_and_then_gets_through(limited):
-    client = limited()
+def test_boto3_waits_as_it_is_told_and_then_gets_through(runtime, world):
+    client = runtime(token=world.limited)
     for _ in range(20):
         answer = client.converse(modelId=HAIKU, messages=says("hi"))
         if answer["ResponseMetadata"]["RetryAttempts"]:

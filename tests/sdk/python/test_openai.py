@@ -12,7 +12,7 @@ ONE_TWO = [{"role": "user", "content": "one two"}]
 
 @pytest.fixture
 def connect(world):
-    return lambda token=world.token, url=world.plain, **more: OpenAI(base_url=f"{url}/openai/v1", api_key=token, **more)
+    return lambda token=world.token, **more: OpenAI(base_url=f"{world.plain}/openai/v1", api_key=token, **more)
 
 
 def test_a_chat_completion_comes_with_its_usage(connect):
@@ -51,7 +51,7 @@ def test_a_call_that_is_throttled_twice_succeeds_the_third_time(connect):
 def test_above_the_limit_it_is_a_rate_limit_error_that_says_when_to_come_back(connect, world):
     with pytest.raises(openai.RateLimitError) as raised:
         for _ in range(20):
-            connect(url=world.limited, max_retries=0).chat.completions.create(model=MODEL, messages=ONE_TWO)
+            connect(world.limited, max_retries=0).chat.completions.create(model=MODEL, messages=ONE_TWO)
     assert 1 <= int(raised.value.response.headers["retry-after-ms"]) <= 1_100
 
 

@@ -29,9 +29,9 @@ pub(crate) struct World {
     pub(crate) expired_token: String,
     /// A gateway that asks nobody.
     pub(crate) anonymous_url: String,
-    /// A gateway on which every user may send one request a second.
-    pub(crate) limited_url: String,
-    _others: Vec<Running>,
+    _anonymous: Option<Running>,
+    /// For tenant `limited`.
+    pub(crate) limited_token: String,
     pub(crate) dir: PathBuf,
 }
 
@@ -66,16 +66,13 @@ pub(crate) async fn world(yaml: &str) -> World {
     World::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
 }
 
-/// The world of the SDK suites: beside the usual gateway, one that asks nobody, and one that lets next to nothing pass.
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, and a gateway beside it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
-    let mut world = world("").await;
+    let mut world = world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await;
     let endpoint = format!("http://{}", world.emulator.address());
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
-    let limits = "limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user] }]";
-    let limited = start(&base(limits, &endpoint, "", &jwt()), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
-    world.limited_url = format!("http://{}", limited.listeners()[0]);
-    world._others = vec![anonymous, limited];
+    world._anonymous = Some(anonymous);
     world
 }
 
@@ -130,12 +127,12 @@ impl World {
             ca_pem: authority.pem(),
             token: issuer.token("demo", "alice", now + hour).unwrap(),
             expired_token: issuer.token("demo", "alice", now - hour).unwrap(),
+            limited_token: issuer.token("limited", "larry", now + hour).unwrap(),
             issuer,
             emulator,
             gateway,
             anonymous_url: String::new(),
-            limited_url: String::new(),
-            _others: Vec::new(),
+            _anonymous: None,
             dir,
         }
     }

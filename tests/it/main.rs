@@ -3,7 +3,9 @@
 mod bodies;
 mod client;
 mod connections;
+mod downstream;
 mod refusals;
+mod scripted;
 mod sdk;
 mod sdk_rust;
 mod streams;

@@ -125,6 +125,13 @@ impl Raw {
         self.buffer.is_empty() && !self.more().await
     }
 
+    /// Whether the connection ends before an answer with a length is whole.
+    pub(crate) async fn unfinished_answer(&mut self) -> bool {
+        let Some((_, headers)) = self.head().await else { return true };
+        let length = headers["content-length"].to_str().unwrap().parse().unwrap();
+        self.fill(length).await.is_err()
+    }
+
     async fn fill(&mut self, length: usize) -> Result<(), &'static str> {
         while self.buffer.len() < length {
             if !self.more().await {

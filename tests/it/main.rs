@@ -1,5 +1,6 @@
 //! One binary for all integration tests, since each links everything: real sockets on loopback, port 0, no sleeps.
 
+mod binary;
 mod bodies;
 mod client;
 mod connections;

@@ -1,12 +1,10 @@
 //! An upstream that says exactly what a test wants said, byte for byte, where the emulator is too well-behaved.
 
-use std::net::SocketAddr;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::PATIENCE;
-use crate::world::{World, world};
+use crate::world::{Setting, World};
 
 /// A listener on loopback, and a gateway that takes it for Bedrock.
 pub(crate) struct Scripted {
@@ -17,9 +15,14 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// `yaml` is more of gateway.yaml, without `upstreams`.
     pub(crate) async fn start(yaml: &str) -> Self {
+        Self::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
+    }
+
+    /// A world that is otherwise as `setting` says.
+    pub(crate) async fn build(mut setting: Setting) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let world = world(&format!("{yaml}\n{}", upstream(listener.local_addr().unwrap()))).await;
-        Self { world, listener }
+        setting.yaml = format!("{}\n{}", setting.yaml, upstream(&format!("http://{}", listener.local_addr().unwrap()), ""));
+        Self { world: World::build(setting).await, listener }
     }
 
     /// The next connection that the gateway makes.
@@ -30,11 +33,11 @@ impl Scripted {
     }
 }
 
-/// The key `upstreams` for an upstream at `address`; its secret is in a file of the world's directory.
-pub(crate) fn upstream(address: SocketAddr) -> String {
+/// The key `upstreams` for one at `endpoint`; its secret is in a file of the world's directory. `more` is more of `credentials`.
+pub(crate) fn upstream(endpoint: &str, more: &str) -> String {
     format!(
-        "upstreams: {{ scripted: {{ region: us-east-1, endpoint: 'http://{address}', \
-         credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }} }} }}"
+        "upstreams: {{ scripted: {{ region: us-east-1, endpoint: '{endpoint}', \
+         credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret, {more} }} }} }}"
     )
 }
 

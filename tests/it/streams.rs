@@ -18,15 +18,13 @@ const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 fn streams() -> [(Ask, &'static str); 4] {
     let messages = json!([{ "role": "user", "content": "one two three" }]);
     let invoke = json!({ "anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": messages });
-    let chat = json!({ "model": "openai.gpt-oss-20b-1:0", "stream": true, "stream_options": { "include_usage": true }, "messages": messages });
+    let chat =
+        json!({ "model": "openai.gpt-oss-20b-1:0", "stream": true, "stream_options": { "include_usage": true }, "messages": messages });
     let anthropic = json!({ "model": "anthropic.claude-3-haiku-20240307-v1:0", "max_tokens": 9, "stream": true, "messages": messages });
     let body = |value: serde_json::Value| Bytes::from(value.to_string());
     [
         (Ask::post(CONVERSE_STREAM, converse("one two three")), EVENT_STREAM),
-        (
-            Ask::post("/model/anthropic.claude-3-haiku-20240307-v1:0/invoke-with-response-stream", body(invoke)),
-            EVENT_STREAM,
-        ),
+        (Ask::post("/model/anthropic.claude-3-haiku-20240307-v1:0/invoke-with-response-stream", body(invoke)), EVENT_STREAM),
         (Ask::post("/openai/v1/chat/completions", body(chat)), "text/event-stream; charset=utf-8"),
         (Ask::post("/anthropic/v1/messages", body(anthropic)), "text/event-stream; charset=utf-8"),
     ]
@@ -229,7 +227,10 @@ async fn a_client_that_leaves_while_its_large_body_is_answered_ends_the_upstream
             let mut raw = Raw::connect(world.plain).await;
             let framing = if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {size}") };
             let body = vec![b'x'; size];
-            let head = format!("POST /x HTTP/1.1\r\nhost: gateway\r\naws-endpoint-prefix: bedrock-runtime\r\nauthorization: Bearer {}\r\nx-emulator-fault: hang\r\n{framing}\r\n\r\n", world.token);
+            let head = format!(
+                "POST /x HTTP/1.1\r\nhost: gateway\r\naws-endpoint-prefix: bedrock-runtime\r\nauthorization: Bearer {}\r\nx-emulator-fault: hang\r\n{framing}\r\n\r\n",
+                world.token
+            );
             raw.send(head).await;
             if chunked {
                 raw.send(format!("{size:x}\r\n")).await;
@@ -238,7 +239,8 @@ async fn a_client_that_leaves_while_its_large_body_is_answered_ends_the_upstream
             if chunked {
                 raw.send("\r\n0\r\n\r\n").await;
             }
-            let begun = world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == Outcome::Open && last.body.is_some()));
+            let begun =
+                world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == Outcome::Open && last.body.is_some()));
             tokio::time::timeout(PATIENCE, begun).await.expect("the request upstream within 30 s");
             drop(raw);
             until_last(&world, Outcome::PeerLeft).await;
@@ -343,7 +345,10 @@ async fn a_client_that_does_not_read_stalls_the_upstream_and_loses_nothing() {
         drop(peer);
         let (got, end) = incoming.rest().await;
         assert!(end.is_err(), "{way:?}");
-        assert!(got.len() <= sent + PIECE && got.chunks(PIECE).enumerate().all(|(at, piece)| piece.iter().all(|byte| *byte == byte_at(at * PIECE))));
+        assert!(
+            got.len() <= sent + PIECE
+                && got.chunks(PIECE).enumerate().all(|(at, piece)| piece.iter().all(|byte| *byte == byte_at(at * PIECE)))
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! A client that comes by any of the ways there are, and sees an answer piece by piece as it arrives.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -101,7 +102,7 @@ impl Client {
     pub(crate) async fn connect(world: &World, way: Way) -> Self {
         match way {
             Way::Http1 => Self::Http1(Raw::connect(world.plain).await),
-            Way::H2c => Self::Http2(http2(TcpStream::connect(world.plain).await.unwrap()).await),
+            Way::H2c => Self::Http2(http2(tcp(world.plain).await).await),
             Way::TlsHttp1 => Self::Http1(Raw::over(tls(world, "http/1.1").await)),
             Way::TlsHttp2 => Self::Http2(http2(tls(world, "h2").await).await),
         }
@@ -264,14 +265,20 @@ impl fmt::Debug for Incoming {
     }
 }
 
+async fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    // As every SDK's client does: else a head waits for its acknowledgement before the body follows.
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 async fn tls(world: &World, protocol: &str) -> TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(world.ca_pem.as_bytes()).unwrap()).unwrap();
     let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    let stream = TcpStream::connect(world.tls).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let server = "localhost".try_into().unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(server, tcp(world.tls).await).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol.as_bytes()));
     stream
 }

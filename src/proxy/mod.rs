@@ -155,7 +155,7 @@ impl ProxyHttp for Gateway {
         client_reused: bool,
     ) -> Box<Error> {
         // A kept connection that AWS closed at the wrong moment: nothing was read from it, and the body is still held.
-        if client_reused && session.response_written().is_none() {
+        if client_reused && !refuse::answered(session) {
             error.retry.decide_reuse(client_reused);
         } else {
             error.set_retry(false);
@@ -201,7 +201,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        refuse::refuse(session, error, exchange).await
+        refuse::refuse(session, error, exchange, &self.live.clock).await
     }
 
     /// The one exit has said it already.

@@ -4,14 +4,14 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 use serde_json::json;
 
 use super::exchange::Exchange;
-use crate::domain::{Reason, Rejection};
+use crate::domain::{Clock, Reason, Rejection};
 use crate::record::Attempt;
 
 /// A refusal is an error to Pingora: the rejection is its cause.
@@ -22,18 +22,21 @@ impl From<Rejection> for Box<Error> {
 }
 
 /// Answers `error`, where there is still someone to answer, and notes it in the exchange.
-pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut Exchange, clock: &Clock) -> FailToProxy {
     let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
-    let Some(verdict) = Verdict::of(error, session.response_written().is_some()) else { return silent };
+    let answered = answered(session);
+    let Some(verdict) = Verdict::of(error, answered) else { return silent };
     exchange.refused = Some(verdict.reason);
     verdict.tell(error, exchange);
-    if session.response_written().is_some() {
+    if answered {
         // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success.
         return silent;
     }
     let status = verdict.reason.status();
     exchange.progress.status = Some(status);
-    let reuse = verdict.reuse && super::admit::keeps_alive(session);
+    // Whether it will send its body without having been told to, nobody knows.
+    let holds_back = session.get_header(header::EXPECT).is_some() && session.response_written().is_none();
+    let reuse = verdict.reuse && !holds_back && super::admit::keeps_alive(session);
     if !reuse && !session.is_http2() {
         session.set_keepalive(None);
     }
@@ -41,10 +44,28 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
         Ok(sent) => {
             exchange.progress.bytes_out = sent;
             exchange.progress.complete = true;
+            // One that was too slow is not waited for again. On HTTP/2 the stream alone ends.
+            if !session.is_http2() && !holds_back && verdict.reason != Reason::RequestTimeout {
+                drain(session, exchange, clock).await;
+            }
             FailToProxy { error_code: status, can_reuse_downstream: reuse }
         }
         Err(_) => silent,
     }
+}
+
+/// Whether the client has the head of an answer. What Pingora calls written may be a 100 or a 103, after which an answer is still owed.
+pub(super) fn answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
+}
+
+/// Reads what the client still sends, for a bounded time, and forgets it: a connection that is closed with bytes unread is reset, and the client loses
+/// the refusal (RFC 9112, section 9.6). Before the exchange ends, for a body's bytes are no head; the time is the client's, not ours.
+async fn drain(session: &mut Session, exchange: &mut Exchange, clock: &Clock) {
+    let before = exchange.elapsed(clock);
+    // Where it fails the connection is at its end anyway.
+    drop(session.as_downstream_mut().drain_request_body().await);
+    exchange.progress.body_wait += exchange.elapsed(clock).saturating_sub(before);
 }
 
 /// What is answered.
@@ -159,9 +180,6 @@ async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange
         head.insert_header("retry-after-ms", millis)?;
     }
     let bodiless = session.req_header().method == Method::HEAD;
-    if session.get_header(header::EXPECT).is_some() && !session.is_http2() {
-        head.insert_header("Connection", "close")?;
-    }
     session.write_response_header(Box::new(head), bodiless).await?;
     if bodiless {
         return Ok(0);

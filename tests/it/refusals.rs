@@ -1,25 +1,423 @@
-//! Refusals are answered as AWS answers.
+//! Refusals are answered as AWS answers, are written down, and give nothing away.
 
-use crate::client::{call, converse, post};
-use crate::world::world;
+use std::fs;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Value;
+use tollgate::demo::{Issuer, SECRET_ACCESS_KEY};
+use tollgate::emulator::Outcome;
+
+use crate::binary::Binary;
+use crate::client::{Answer, PATIENCE, Raw, call as raw_call, converse, post, whole};
+use crate::downstream::{Ask, Client, Way, call, open};
+use crate::world::{World, world};
+
+const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
+
+fn ask(world: &World) -> Ask {
+    Ask::post(CONVERSE, converse("one two")).token(&world.token)
+}
+
+/// Asserts that `answer` has AWS's shape in every part that any client reads.
+#[track_caller]
+fn is_refused(answer: &Answer, status: u16, kind: &str, code: &str) {
+    assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(answer.header("x-amzn-errortype"), Some(kind));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(answer.header("x-amzn-requestid").is_some_and(|id| id.len() >= 32), "{:?}", answer.headers);
+    assert_eq!(answer.header("server"), None, "it does not say what it is made of");
+    let body = answer.json();
+    let message = body["message"].as_str().unwrap();
+    assert!(!message.is_empty());
+    assert_eq!(body["__type"], kind);
+    assert_eq!((&body["error"]["message"], &body["error"]["type"], &body["error"]["code"]), (&Value::from(message), &Value::from(kind), &Value::from(code)));
+}
+
+fn refusals(world: &World, reason: &str) -> f64 {
+    world.metric(&format!("tollgate_refusals_total{{reason=\"{reason}\"}}"))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_a_credential_is_refused_and_costs_the_upstream_nothing() {
     let world = world("").await;
-    let answer = call(world.plain, "GET /inference-profiles HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
-    assert_eq!(answer.status, 401);
-    assert_eq!(answer.header("x-amzn-errortype"), Some("UnrecognizedClientException"));
+    let answer = raw_call(world.plain, "GET /inference-profiles HTTP/1.1\r\nHost: gateway\r\n\r\n").await;
+    is_refused(&answer, 401, "UnrecognizedClientException", "unauthenticated");
     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
-    assert!(answer.header("x-amzn-requestid").is_some());
-    assert_eq!(answer.json()["__type"], "UnrecognizedClientException");
     assert_eq!(world.emulator.connections(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_caller_is_answered() {
     let world = world("").await;
-    let answer = call(world.plain, post("/model/amazon.nova-lite-v1:0/converse", &world.token, "", &converse("one two"))).await;
+    let answer = raw_call(world.plain, post(CONVERSE, &world.token, "", &converse("one two"))).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["usage"]["inputTokens"], 2);
     assert_eq!(world.metric("tollgate_requests_total{service=\"bedrock-runtime\",status_class=\"2xx\"}"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_expired_altered_foreign_or_no_token_is_refused() {
+    let world = world("").await;
+    let hour = Duration::from_secs(3600);
+    let foreign = Issuer::new().unwrap().token("demo", "alice", std::time::SystemTime::now() + hour).unwrap();
+    let (head, rest) = world.token.split_once('.').unwrap();
+    let (claims, signature) = rest.split_once('.').unwrap();
+    let other = world.token_with(serde_json::json!({ "tenant": "other", "sub": "mallory" }));
+    let other_claims = other.split('.').nth(1).unwrap();
+    // The first character of a part holds six whole bits of it.
+    let altered = format!("{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
+    let none = "eyJhbGciOiJub25lIn0";
+    for way in Way::ALL {
+        for token in [
+            world.expired_token.clone(),
+            foreign.clone(),
+            format!("{head}.{claims}.{altered}"),
+            format!("{head}.{other_claims}.{signature}"),
+            format!("{head}.{claims}."),
+            format!("{head}.{claims}"),
+            format!("{none}.{claims}."),
+            world.token_with(serde_json::json!({ "sub": "alice" })),
+            "dummy".to_owned(),
+            String::new(),
+        ] {
+            let answer = call(&world, way, &Ask::post(CONVERSE, converse("one")).token(&token)).await;
+            is_refused(&answer, 401, "UnrecognizedClientException", "unauthenticated");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+            assert!(token.len() < 10 || !String::from_utf8_lossy(&answer.body).contains(&token));
+        }
+    }
+    assert_eq!((refusals(&world, "unauthenticated"), world.emulator.connections()), (40.0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_service_is_a_404_that_names_the_services() {
+    let world = world("").await;
+    for way in Way::ALL {
+        for ask in [Ask::get("/no/such/thing"), Ask::get("/model/x/converse").header("aws-endpoint-prefix", "s3")] {
+            let answer = call(&world, way, &ask.token(&world.token)).await;
+            is_refused(&answer, 404, "ResourceNotFoundException", "unknown_service");
+            let message = answer.json()["message"].as_str().unwrap().to_owned();
+            assert!(["bedrock", "bedrock-runtime", "bedrock-agent-runtime"].iter().all(|name| message.contains(&format!("`{name}`"))), "{message}");
+        }
+    }
+    assert_eq!((refusals(&world, "unknown_service"), world.emulator.connections()), (8.0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_two_readers_may_read_in_two_ways_is_refused() {
+    let world = world("").await;
+    for way in Way::ALL {
+        for path in ["/model/../guardrails", "/model/./x/converse", "/model//converse", "/model/%2e%2e/converse", "/model/x%2f..%2fy/converse", "/model/%zz/converse", "/model/x%00/converse"] {
+            let answer = call(&world, way, &Ask::post(path, converse("one")).token(&world.token)).await;
+            is_refused(&answer, 400, "ValidationException", "malformed");
+        }
+    }
+    assert_eq!(world.emulator.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_past_the_limit_is_a_413_that_names_the_limit() {
+    let world = world("firewall: { max_body: 1KB }").await;
+    for way in Way::ALL {
+        let answer = call(&world, way, &Ask::post(CONVERSE, vec![b'x'; 1001]).token(&world.token)).await;
+        is_refused(&answer, 413, "ValidationException", "body_too_large");
+        assert!(answer.json()["message"].as_str().unwrap().contains("1000"), "{}", answer.json());
+    }
+    let chunked = format!("POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n", world.token, "x".repeat(1001));
+    is_refused(&raw_call(world.plain, chunked).await, 413, "ValidationException", "body_too_large");
+    assert_eq!(world.emulator.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_on_and_on_still_reads_why_it_was_refused() {
+    let world = world("firewall: { max_body: 1MB }").await;
+    // More than all socket buffers hold: it is read to the end, or the client could not finish and would see a reset in place of its answer.
+    let body = Bytes::from(vec![b'x'; 12_000_000]);
+    for (ask, status) in [(Ask::post(CONVERSE, body.clone()).token(&world.token), 413), (Ask::post(CONVERSE, body.clone()), 401)] {
+        for way in Way::ALL {
+            assert_eq!(call(&world, way, &ask).await.status, status, "{way:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_body_of_unknown_length_over_http2_is_a_411() {
+    let world = world("").await;
+    for way in [Way::H2c, Way::TlsHttp2] {
+        let Client::Http2(mut send) = Client::connect(&world, way).await else { unreachable!() };
+        let request = http::Request::post(format!("http://gateway{CONVERSE}")).header("authorization", format!("Bearer {}", world.token));
+        let (response, mut stream) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        let mut left = 80_000;
+        let sending = async {
+            while left > 0 {
+                stream.reserve_capacity(16_000);
+                let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+                let size = room.min(left);
+                left -= size;
+                if stream.send_data(Bytes::from(vec![b'x'; size]), left == 0).is_err() {
+                    return;
+                }
+            }
+        };
+        let (response, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(response, sending) }).await.unwrap();
+        is_refused(&whole(response.unwrap()).await.unwrap(), 411, "ValidationException", "length_required");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_arrive_in_time_is_a_408() {
+    let world = world("firewall: { body_timeout: 300ms }").await;
+    for way in [Way::Http1, Way::TlsHttp1] {
+        let Client::Http1(mut raw) = Client::connect(&world, way).await else { unreachable!() };
+        raw.send(format!("POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ncontent-length: 100\r\n\r\nhalf", world.token)).await;
+        is_refused(&raw.answer().await, 408, "RequestTimeoutException", "request_timeout");
+        assert!(raw.is_ended().await, "what is left of the body would be taken for a request");
+    }
+    for way in [Way::H2c, Way::TlsHttp2] {
+        let Client::Http2(mut send) = Client::connect(&world, way).await else { unreachable!() };
+        let request = http::Request::post(format!("http://gateway{CONVERSE}")).header("authorization", format!("Bearer {}", world.token)).header("content-length", "100");
+        let (response, mut stream) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+        let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+        is_refused(&whole(response).await.unwrap(), 408, "RequestTimeoutException", "request_timeout");
+        assert_eq!(Client::Http2(send).call(&ask(&world)).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_says_when_the_call_would_pass_and_then_it_does() {
+    for way in Way::ALL {
+        let world = world("limits: [{ name: rps, count: requests, rate: 2/second, burst: 1 }]").await;
+        let mut client = Client::connect(&world, way).await;
+        let refused = loop {
+            let answer = client.call(&ask(&world)).await;
+            if answer.status != 200 {
+                break answer;
+            }
+        };
+        is_refused(&refused, 429, "ThrottlingException", "rate_limited");
+        let told = |name| refused.header(name).unwrap().parse::<u64>().unwrap();
+        let wait = told("x-amz-retry-after");
+        assert!((1..=500).contains(&wait), "{wait}");
+        assert_eq!((told("retry-after-ms"), told("retry-after")), (wait, 1));
+        assert!(refused.json()["message"].as_str().unwrap().contains("2 requests a second"), "{}", refused.json());
+        let others = Ask::post(CONVERSE, converse("one")).token(&world.issuer.token("other", "bob", std::time::SystemTime::now() + Duration::from_secs(60)).unwrap());
+        assert_eq!(client.call(&others).await.status, 200, "another tenant is not held back");
+        // What a client is told to wait, and not a millisecond more.
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        assert_eq!(client.call(&ask(&world)).await.status, 200, "{way:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_from_one_address_is_held_back_before_anyone_is_asked_who_they_are() {
+    let world = world("firewall: { flood: { rate: 5/second, per: address } }").await;
+    let mut refused = 0;
+    for at in 0..20 {
+        // Not even a credential is looked at: it would be a 401.
+        let answer = call(&world, Way::ALL[at % 4], &Ask::get("/inference-profiles")).await;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            is_refused(&answer, 429, "ThrottlingException", "flood");
+            assert!(answer.header("retry-after").is_some() && answer.header("x-amz-retry-after").is_some());
+            refused += 1;
+        } else {
+            assert_eq!(answer.status, 401);
+        }
+    }
+    // At most the fives of the seconds that the calls took.
+    assert!(refused >= 5, "{refused} of 20");
+    assert_eq!(refusals(&world, "flood"), f64::from(refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_memory_for_bodies_is_taken_calls_are_refused_for_now() {
+    let world = world("firewall: { max_body: 100KB, body_memory: 100KB }").await;
+    let mut first = Raw::connect(world.plain).await;
+    let large = [&br#"{"messages":[{"role":"user","content":[{"text":"x"}]}],"pad":""#[..], &vec![b'x'; 99_000], b"\"}"].concat();
+    let wire = post(CONVERSE, &world.token, "", &large);
+    let (most, last) = wire.split_at(wire.len() - 10);
+    first.send(most).await;
+    let taken = async {
+        while world.metric("tollgate_bodies_held_bytes") == 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("the first body's memory taken");
+    let big = Ask::post(CONVERSE, vec![b'x'; 5_000]).token(&world.token);
+    for way in Way::ALL {
+        let answer = call(&world, way, &big).await;
+        is_refused(&answer, 503, "ServiceUnavailableException", "body_memory");
+        assert!(answer.header("retry-after").is_some() && answer.header("x-amz-retry-after").is_some());
+    }
+    first.send(last).await;
+    assert_eq!(first.answer().await.status, 200);
+    assert_eq!(call(&world, Way::Http1, &ask(&world)).await.status, 200);
+    assert_eq!(world.metric("tollgate_bodies_held_bytes"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_serves_on_after_a_refusal() {
+    let world = world("").await;
+    for way in Way::ALL {
+        let mut client = Client::connect(&world, way).await;
+        let body = vec![b'x'; 50_000];
+        for (ask, status) in [
+            (Ask::get("/inference-profiles"), 401),
+            (Ask::post(CONVERSE, converse("one")), 401),
+            // The body of the refused call is read and forgotten.
+            (Ask::post(CONVERSE, body.clone()), 401),
+            (Ask::post("/no/such/thing", body.clone()).token(&world.token), 404),
+            (Ask::get("/a//b").token(&world.token), 400),
+        ] {
+            assert_eq!(client.call(&ask).await.status, status, "{way:?}");
+            assert_eq!(client.call(&self::ask(&world)).await.status, 200, "{way:?} after {status}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_refusal_of_a_head_request_has_no_body() {
+    let world = world("").await;
+    let mut raw = Raw::connect(world.plain).await;
+    for _ in 0..2 {
+        raw.send("HEAD /inference-profiles HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
+        let (status, headers) = raw.head().await.unwrap();
+        assert_eq!((status, headers["x-amzn-errortype"].to_str().unwrap()), (StatusCode::UNAUTHORIZED, "UnrecognizedClientException"));
+        assert!(headers["content-length"].to_str().unwrap().parse::<u32>().unwrap() > 0);
+    }
+    // A body would have been read as the head of this answer.
+    raw.send(ask(&world).wire()).await;
+    assert_eq!(raw.answer().await.status, 200);
+}
+
+/// The lines of the access log, once all that was recorded is written.
+async fn log(world: &World) -> Vec<Value> {
+    let live = std::sync::Arc::clone(world.gateway.live());
+    tokio::task::spawn_blocking(move || live.recorder.flush()).await.unwrap();
+    let text = fs::read_to_string(world.dir.join("access.log")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+const LOGGED: &str = "record: { access_log: { to: access.log } }";
+
+/// Waits until nothing is in flight: a line is written when its exchange is over, which the client may know before.
+async fn until_idle(world: &World) {
+    let idle = async {
+        while world.metric("tollgate_in_flight") > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, idle).await.expect("nothing in flight within 30 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_tells_refusals_answers_and_broken_streams_apart() {
+    for way in Way::ALL {
+        let world = world(LOGGED).await;
+        let version = if way.is_http2() { "2" } else { "1.1" };
+        let refused = call(&world, way, &Ask::post(CONVERSE, converse("one")).header("user-agent", "test/1")).await;
+        until_idle(&world).await;
+        let answered = call(&world, way, &ask(&world)).await;
+        until_idle(&world).await;
+        let stream = Ask::post("/model/amazon.nova-lite-v1%3A0/converse-stream", converse("one two")).token(&world.token);
+        let (got, end) = open(&world, way, &stream.clone().fault("close-between-frames")).await.rest().await;
+        assert!(end.is_err());
+        until_idle(&world).await;
+        let mut left = open(&world, way, &stream.clone().fault("gated")).await;
+        world.emulator.release(1);
+        left.piece().await.unwrap().unwrap();
+        let _connection = left.leave();
+        let gone = world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == Outcome::PeerLeft));
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        until_idle(&world).await;
+        is_refused(&call(&world, way, &ask(&world).fault("close")).await, 502, "ServiceUnavailableException", "upstream_broken");
+        until_idle(&world).await;
+
+        let lines = log(&world).await;
+        let [refusal, answer, broken, departed, unreachable] = lines.as_slice() else { panic!("{lines:#?}") };
+        for line in &lines {
+            assert_eq!((&line["client"], &line["http_version"], &line["method"]), (&"127.0.0.1".into(), &version.into(), &"POST".into()), "{line}");
+            assert!(line["total_us"].as_u64().is_some() && line["overhead_us"].as_u64().is_some() && line["time"].is_string());
+        }
+        let has = |line: &Value, expected: Value| {
+            for (name, value) in expected.as_object().unwrap() {
+                assert_eq!(&line[name], value, "{way:?}: {name} of {line}");
+            }
+        };
+        has(refusal, serde_json::json!({
+            "request_id": refused.header("x-amzn-requestid"), "status": 401, "reason": "unauthenticated", "complete": true, "attempts": 0,
+            "tenant": null, "user": null, "upstream": null, "bytes_in": 0, "bytes_out": refused.body.len(), "path": CONVERSE, "user_agent": "test/1",
+        }));
+        has(answer, serde_json::json!({
+            "status": 200, "reason": null, "complete": true, "attempts": 1, "tenant": "demo", "user": "alice", "identity": "jwt",
+            "service": "bedrock-runtime", "model": "amazon.nova-lite-v1:0", "path": "/model/{model}/converse", "upstream": "emulator",
+            "upstream_request_id": answered.header("x-amzn-requestid"), "bytes_in": converse("one two").len(), "bytes_out": answered.body.len(),
+        }));
+        assert!(answer["upstream_us"].as_u64().is_some());
+        has(broken, serde_json::json!({
+            "status": 200, "reason": "upstream_broken", "complete": false, "tenant": "demo", "model": "amazon.nova-lite-v1:0",
+            "path": "/model/{model}/converse-stream", "bytes_out": got.len(),
+        }));
+        has(departed, serde_json::json!({ "status": 200, "reason": null, "complete": false, "tenant": "demo" }));
+        has(unreachable, serde_json::json!({ "status": 502, "reason": "upstream_broken", "complete": true, "upstream": "emulator" }));
+    }
+}
+
+/// Words that stand in a prompt, and so in the completion that echoes it.
+const SPOKEN: &str = "zebra quagga okapi";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_and_no_word_that_was_spoken_is_written_down_anywhere() {
+    let world = world("").await;
+    let endpoint = format!("http://{}", world.emulator.address());
+    let yaml = format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\nrecord: {{ access_log: {{ to: access.log }} }}\n{}\n{}\n{}",
+        crate::world::jwt(),
+        crate::scripted::upstream(&endpoint, ""),
+        "limits: [{ name: rps, count: requests, rate: 1/hour, burst: 5 }]",
+    );
+    // As loud as it can be.
+    let binary = Binary::run(&world.dir, &yaml, &[("RUST_LOG", "trace")]).await;
+    let spoken = |path: &str| Ask::post(path, converse(SPOKEN));
+    let (token, expired) = (&world.token, &world.expired_token);
+    let presigned = format!("{CONVERSE}?X-Amz-Credential=AKIDSECRET&X-Amz-Signature=0123456789abcdef");
+    for (ask, status) in [
+        (spoken(CONVERSE).token(token), 200),
+        (spoken("/model/m/converse-stream").token(token), 200),
+        (spoken(CONVERSE).token(token).fault("500"), 500),
+        (spoken(CONVERSE).token(token).fault("close"), 502),
+        (spoken(CONVERSE).token(expired), 401),
+        (spoken(CONVERSE).header("x-tollgate-token", token).header("authorization", "AWS4-HMAC-SHA256 Credential=x, Signature=sickle").header("cookie", "biscuit=1"), 200),
+        (spoken(CONVERSE).token(token), 429),
+        (spoken(&presigned).header("x-api-key", "hatstand"), 401),
+    ] {
+        assert_eq!(raw_call(binary.listeners[0], ask.wire()).await.status, status);
+    }
+    let metrics = raw_call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let stderr = binary.stop().await;
+    let log = fs::read_to_string(world.dir.join("access.log")).unwrap();
+    assert_eq!(log.lines().count(), 8);
+    assert!(stderr.contains("request refused"), "it was not loud: {stderr}");
+
+    let mut secrets: Vec<String> = SPOKEN.split(' ').map(str::to_owned).collect();
+    for token in [token, expired] {
+        // The head is no secret; claims and signature are.
+        secrets.extend(token.split('.').skip(1).map(str::to_owned));
+    }
+    let signatures: Vec<String> = world.emulator.requests().iter().map(|seen| seen.header("authorization").unwrap().rsplit_once('=').unwrap().1.to_owned()).collect();
+    // A 502 on a kept connection is one on a fresh one, too.
+    assert_eq!(signatures.len(), 6);
+    secrets.extend(signatures);
+    secrets.extend([SECRET_ACCESS_KEY, "sickle", "biscuit", "0123456789abcdef", "AKIDSECRET", "hatstand"].map(str::to_owned));
+    for (place, text) in [("the access log", &log), ("the metrics", &metrics), ("stderr", &stderr)] {
+        for secret in &secrets {
+            if let Some(at) = text.find(secret.as_str()) {
+                let line = text[..at].rfind('\n').map_or(0, |at| at + 1);
+                panic!("`{secret}` is in {place}: {}", &text[line..(at + secret.len()).min(text.len())]);
+            }
+        }
+    }
 }

@@ -175,7 +175,7 @@ fn start_at(text: &str, dir: &std::path::Path, clock: Clock) -> Running {
     Running::start(&config, clock).unwrap()
 }
 
-fn jwt() -> String {
+pub(crate) fn jwt() -> String {
     format!("identity: [jwt: {{ issuer: '{ISSUER}', audiences: [{AUDIENCE}], algorithms: [ES256], jwks_file: jwks.json, tenant: tenant }}]")
 }
 

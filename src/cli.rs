@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Config;
 use crate::demo::{self, Demo};
@@ -97,10 +101,21 @@ fn in_runtime(command: impl Future<Output = Result<(), String>>) -> Result<(), S
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into()).and(filter_fn(tells_no_secret));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // Text for a person; JSON for a collector.
-    if std::io::stderr().is_terminal() { log.with_target(false).init() } else { log.json().init() }
+    if std::io::stderr().is_terminal() {
+        tracing_subscriber::registry().with(log.with_target(false).with_filter(filter)).init();
+    } else {
+        tracing_subscriber::registry().with(log.json().with_filter(filter)).init();
+    }
+}
+
+/// Whether what is said holds no token, key, prompt or completion, whatever `RUST_LOG` asks for. Below `info`, Pingora, h2, hyper and the AWS crates
+/// print headers, bodies and canonical requests; Pingora's proxy puts a request's query into its warnings, and a query may hold a presigned credential.
+fn tells_no_secret(event: &Metadata<'_>) -> bool {
+    let target = event.target();
+    target.starts_with("tollgate") || (*event.level() <= Level::INFO && !target.starts_with("pingora_proxy"))
 }
 
 async fn run(config: Config) -> Result<(), String> {

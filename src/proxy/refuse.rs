@@ -37,7 +37,10 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     // Whether it will send its body without having been told to, nobody knows.
     let holds_back = session.get_header(header::EXPECT).is_some() && session.response_written().is_none();
     let reuse = verdict.reuse && !holds_back && super::admit::keeps_alive(session);
-    if !reuse && !session.is_http2() {
+    if reuse {
+        // What is left of the body is read behind the answer, below.
+        session.set_close_on_response_before_downstream_finish(false);
+    } else if !session.is_http2() {
         session.set_keepalive(None);
     }
     match write(session, &verdict, exchange).await {
@@ -45,10 +48,11 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
             exchange.progress.bytes_out = sent;
             exchange.progress.complete = true;
             // One that was too slow is not waited for again. On HTTP/2 the stream alone ends.
-            if !session.is_http2() && !holds_back && verdict.reason != Reason::RequestTimeout {
-                drain(session, exchange, clock).await;
-            }
-            FailToProxy { error_code: status, can_reuse_downstream: reuse }
+            let drained = session.is_http2()
+                || holds_back
+                || verdict.reason == Reason::RequestTimeout
+                || drain(session, exchange, clock).await.is_ok();
+            FailToProxy { error_code: status, can_reuse_downstream: reuse && drained }
         }
         Err(_) => silent,
     }
@@ -61,11 +65,11 @@ pub(super) fn answered(session: &Session) -> bool {
 
 /// Reads what the client still sends, for a bounded time, and forgets it: a connection that is closed with bytes unread is reset, and the client loses
 /// the refusal (RFC 9112, section 9.6). Before the exchange ends, for a body's bytes are no head; the time is the client's, not ours.
-async fn drain(session: &mut Session, exchange: &mut Exchange, clock: &Clock) {
+async fn drain(session: &mut Session, exchange: &mut Exchange, clock: &Clock) -> pingora::Result<()> {
     let before = exchange.elapsed(clock);
-    // Where it fails the connection is at its end anyway.
-    drop(session.as_downstream_mut().drain_request_body().await);
+    let drained = session.as_downstream_mut().drain_request_body().await;
     exchange.progress.body_wait += exchange.elapsed(clock).saturating_sub(before);
+    drained
 }
 
 /// What is answered.

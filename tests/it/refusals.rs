@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate::demo::{Issuer, SECRET_ACCESS_KEY};
 use tollgate::emulator::Outcome;
 
 use crate::binary::Binary;
 use crate::client::{Answer, PATIENCE, Raw, call as raw_call, converse, post, whole};
 use crate::downstream::{Ask, Client, Way, call, open};
+use crate::scripted::Scripted;
 use crate::world::{World, world};
 
 const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
@@ -32,7 +33,10 @@ fn is_refused(answer: &Answer, status: u16, kind: &str, code: &str) {
     let message = body["message"].as_str().unwrap();
     assert!(!message.is_empty());
     assert_eq!(body["__type"], kind);
-    assert_eq!((&body["error"]["message"], &body["error"]["type"], &body["error"]["code"]), (&Value::from(message), &Value::from(kind), &Value::from(code)));
+    assert_eq!(
+        (&body["error"]["message"], &body["error"]["type"], &body["error"]["code"]),
+        (&Value::from(message), &Value::from(kind), &Value::from(code))
+    );
 }
 
 fn refusals(world: &World, reason: &str) -> f64 {
@@ -64,7 +68,7 @@ async fn a_token_that_is_expired_altered_foreign_or_no_token_is_refused() {
     let foreign = Issuer::new().unwrap().token("demo", "alice", std::time::SystemTime::now() + hour).unwrap();
     let (head, rest) = world.token.split_once('.').unwrap();
     let (claims, signature) = rest.split_once('.').unwrap();
-    let other = world.token_with(serde_json::json!({ "tenant": "other", "sub": "mallory" }));
+    let other = world.token_with(json!({ "tenant": "other", "sub": "mallory" }));
     let other_claims = other.split('.').nth(1).unwrap();
     // The first character of a part holds six whole bits of it.
     let altered = format!("{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
@@ -78,7 +82,7 @@ async fn a_token_that_is_expired_altered_foreign_or_no_token_is_refused() {
             format!("{head}.{claims}."),
             format!("{head}.{claims}"),
             format!("{none}.{claims}."),
-            world.token_with(serde_json::json!({ "sub": "alice" })),
+            world.token_with(json!({ "sub": "alice" })),
             "dummy".to_owned(),
             String::new(),
         ] {
@@ -99,7 +103,10 @@ async fn an_unknown_service_is_a_404_that_names_the_services() {
             let answer = call(&world, way, &ask.token(&world.token)).await;
             is_refused(&answer, 404, "ResourceNotFoundException", "unknown_service");
             let message = answer.json()["message"].as_str().unwrap().to_owned();
-            assert!(["bedrock", "bedrock-runtime", "bedrock-agent-runtime"].iter().all(|name| message.contains(&format!("`{name}`"))), "{message}");
+            assert!(
+                ["bedrock", "bedrock-runtime", "bedrock-agent-runtime"].iter().all(|name| message.contains(&format!("`{name}`"))),
+                "{message}"
+            );
         }
     }
     assert_eq!((refusals(&world, "unknown_service"), world.emulator.connections()), (8.0, 0));
@@ -109,7 +116,15 @@ async fn an_unknown_service_is_a_404_that_names_the_services() {
 async fn a_path_that_two_readers_may_read_in_two_ways_is_refused() {
     let world = world("").await;
     for way in Way::ALL {
-        for path in ["/model/../guardrails", "/model/./x/converse", "/model//converse", "/model/%2e%2e/converse", "/model/x%2f..%2fy/converse", "/model/%zz/converse", "/model/x%00/converse"] {
+        for path in [
+            "/model/../guardrails",
+            "/model/./x/converse",
+            "/model//converse",
+            "/model/%2e%2e/converse",
+            "/model/x%2f..%2fy/converse",
+            "/model/%zz/converse",
+            "/model/x%00/converse",
+        ] {
             let answer = call(&world, way, &Ask::post(path, converse("one")).token(&world.token)).await;
             is_refused(&answer, 400, "ValidationException", "malformed");
         }
@@ -125,7 +140,11 @@ async fn a_body_past_the_limit_is_a_413_that_names_the_limit() {
         is_refused(&answer, 413, "ValidationException", "body_too_large");
         assert!(answer.json()["message"].as_str().unwrap().contains("1000"), "{}", answer.json());
     }
-    let chunked = format!("POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n", world.token, "x".repeat(1001));
+    let chunked = format!(
+        "POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
+        world.token,
+        "x".repeat(1001)
+    );
     is_refused(&raw_call(world.plain, chunked).await, 413, "ValidationException", "body_too_large");
     assert_eq!(world.emulator.connections(), 0);
 }
@@ -171,13 +190,19 @@ async fn a_body_that_does_not_arrive_in_time_is_a_408() {
     let world = world("firewall: { body_timeout: 300ms }").await;
     for way in [Way::Http1, Way::TlsHttp1] {
         let Client::Http1(mut raw) = Client::connect(&world, way).await else { unreachable!() };
-        raw.send(format!("POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ncontent-length: 100\r\n\r\nhalf", world.token)).await;
+        raw.send(format!(
+            "POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ncontent-length: 100\r\n\r\nhalf",
+            world.token
+        ))
+        .await;
         is_refused(&raw.answer().await, 408, "RequestTimeoutException", "request_timeout");
         assert!(raw.is_ended().await, "what is left of the body would be taken for a request");
     }
     for way in [Way::H2c, Way::TlsHttp2] {
         let Client::Http2(mut send) = Client::connect(&world, way).await else { unreachable!() };
-        let request = http::Request::post(format!("http://gateway{CONVERSE}")).header("authorization", format!("Bearer {}", world.token)).header("content-length", "100");
+        let request = http::Request::post(format!("http://gateway{CONVERSE}"))
+            .header("authorization", format!("Bearer {}", world.token))
+            .header("content-length", "100");
         let (response, mut stream) = send.send_request(request.body(()).unwrap(), false).unwrap();
         stream.send_data(Bytes::from_static(b"half"), false).unwrap();
         let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
@@ -203,7 +228,8 @@ async fn a_rate_limit_says_when_the_call_would_pass_and_then_it_does() {
         assert!((1..=500).contains(&wait), "{wait}");
         assert_eq!((told("retry-after-ms"), told("retry-after")), (wait, 1));
         assert!(refused.json()["message"].as_str().unwrap().contains("2 requests a second"), "{}", refused.json());
-        let others = Ask::post(CONVERSE, converse("one")).token(&world.issuer.token("other", "bob", std::time::SystemTime::now() + Duration::from_secs(60)).unwrap());
+        let others = Ask::post(CONVERSE, converse("one"))
+            .token(&world.issuer.token("other", "bob", std::time::SystemTime::now() + Duration::from_secs(60)).unwrap());
         assert_eq!(client.call(&others).await.status, 200, "another tenant is not held back");
         // What a client is told to wait, and not a millisecond more.
         tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -278,6 +304,57 @@ async fn a_connection_serves_on_after_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asked_before_sending_its_body_is_refused_too() {
+    let world = world("limits: [{ name: rph, count: requests, rate: 1/hour }]").await;
+    let body = converse("one");
+    let head = |token: &str| {
+        let length = body.len();
+        format!(
+            "POST {CONVERSE} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    // Told at once, and nothing of its body is waited for.
+    let mut stranger = Raw::connect(world.plain).await;
+    stranger.send(head("none")).await;
+    let answer = stranger.answer().await;
+    is_refused(&answer, 401, "UnrecognizedClientException", "unauthenticated");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(stranger.is_ended().await);
+    // Told to go on, and refused for what comes after the body: by a limit, or by an upstream that breaks.
+    let mut caller = Raw::connect(world.plain).await;
+    for (status, kind) in [(200, None), (429, Some("ThrottlingException"))] {
+        caller.send(head(&world.token)).await;
+        assert_eq!(caller.head().await.unwrap().0, 100);
+        caller.send(&body).await;
+        let answer = caller.answer().await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-amzn-errortype")), (status, kind));
+    }
+    let other = world.issuer.token("other", "bob", std::time::SystemTime::now() + Duration::from_secs(60)).unwrap();
+    world.emulator.inject("close".parse().unwrap(), 1);
+    world.emulator.inject("close".parse().unwrap(), 1);
+    caller.send(head(&other)).await;
+    assert_eq!(caller.head().await.unwrap().0, 100);
+    caller.send(&body).await;
+    is_refused(&caller.answer().await, 502, "ServiceUnavailableException", "upstream_broken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_breaks_after_hints_is_still_a_502() {
+    for way in Way::ALL {
+        let upstream = Scripted::start("").await;
+        let client = Client::connect(&upstream.world, way).await;
+        let opening = client.send(&ask(&upstream.world)).await;
+        let mut peer = upstream.accept().await;
+        peer.request().await;
+        peer.say("HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n").await;
+        drop(peer);
+        let incoming = opening.head().await;
+        assert_eq!(incoming.status, StatusCode::BAD_GATEWAY, "{way:?}");
+        assert_eq!(incoming.headers["x-amzn-errortype"], "ServiceUnavailableException", "{way:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_refusal_of_a_head_request_has_no_body() {
     let world = world("").await;
     let mut raw = Raw::connect(world.plain).await;
@@ -312,56 +389,61 @@ async fn until_idle(world: &World) {
     tokio::time::timeout(PATIENCE, idle).await.expect("nothing in flight within 30 s");
 }
 
+/// Asserts that `line` has these fields; `null` where it must not.
+#[track_caller]
+fn has(line: &Value, expected: &Value) {
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&line[name], value, "{name} of {line}");
+    }
+}
+
+/// A refusal, an answer, a stream that broke, one that the client left, and a call whose upstream broke before an answer: and what is logged of them.
+async fn five_fates_and_their_lines(way: Way) {
+    let world = world(LOGGED).await;
+    let refused = call(&world, way, &Ask::post(CONVERSE, converse("one")).header("user-agent", "test/1")).await;
+    until_idle(&world).await;
+    let answered = call(&world, way, &ask(&world)).await;
+    until_idle(&world).await;
+    let stream = Ask::post("/model/amazon.nova-lite-v1%3A0/converse-stream", converse("one two")).token(&world.token);
+    let (got, end) = open(&world, way, &stream.clone().fault("close-between-frames")).await.rest().await;
+    assert!(end.is_err());
+    until_idle(&world).await;
+    let mut left = open(&world, way, &stream.fault("gated")).await;
+    world.emulator.release(1);
+    left.piece().await.unwrap().unwrap();
+    let _connection = left.leave();
+    let gone = world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == Outcome::PeerLeft));
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    until_idle(&world).await;
+    is_refused(&call(&world, way, &ask(&world).fault("close")).await, 502, "ServiceUnavailableException", "upstream_broken");
+    until_idle(&world).await;
+
+    let lines = log(&world).await;
+    let version = if way.is_http2() { "2" } else { "1.1" };
+    for line in &lines {
+        has(line, &json!({ "client": "127.0.0.1", "http_version": version, "method": "POST" }));
+        assert!(line["total_us"].is_u64() && line["overhead_us"].is_u64() && line["time"].is_string(), "{line}");
+    }
+    let [refusal, answer, broken, departed, failed] = lines.as_slice() else { panic!("{lines:#?}") };
+    let id = |answer: &Answer| answer.header("x-amzn-requestid").unwrap().to_owned();
+    has(refusal, &json!({ "request_id": id(&refused), "status": 401, "reason": "unauthenticated", "complete": true, "attempts": 0 }));
+    has(refusal, &json!({ "tenant": null, "user": null, "upstream": null, "bytes_in": 0, "bytes_out": refused.body.len() }));
+    has(refusal, &json!({ "path": CONVERSE, "user_agent": "test/1" }));
+    has(answer, &json!({ "status": 200, "reason": null, "complete": true, "attempts": 1, "tenant": "demo", "user": "alice" }));
+    has(answer, &json!({ "identity": "jwt", "service": "bedrock-runtime", "model": "amazon.nova-lite-v1:0" }));
+    has(answer, &json!({ "path": "/model/{model}/converse", "upstream": "emulator", "upstream_request_id": id(&answered) }));
+    has(answer, &json!({ "bytes_in": converse("one two").len(), "bytes_out": answered.body.len() }));
+    assert!(answer["upstream_us"].is_u64());
+    has(broken, &json!({ "status": 200, "reason": "upstream_broken", "complete": false, "bytes_out": got.len() }));
+    has(broken, &json!({ "model": "amazon.nova-lite-v1:0", "path": "/model/{model}/converse-stream" }));
+    has(departed, &json!({ "status": 200, "reason": null, "complete": false, "tenant": "demo" }));
+    has(failed, &json!({ "status": 502, "reason": "upstream_broken", "complete": true, "upstream": "emulator" }));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_tells_refusals_answers_and_broken_streams_apart() {
     for way in Way::ALL {
-        let world = world(LOGGED).await;
-        let version = if way.is_http2() { "2" } else { "1.1" };
-        let refused = call(&world, way, &Ask::post(CONVERSE, converse("one")).header("user-agent", "test/1")).await;
-        until_idle(&world).await;
-        let answered = call(&world, way, &ask(&world)).await;
-        until_idle(&world).await;
-        let stream = Ask::post("/model/amazon.nova-lite-v1%3A0/converse-stream", converse("one two")).token(&world.token);
-        let (got, end) = open(&world, way, &stream.clone().fault("close-between-frames")).await.rest().await;
-        assert!(end.is_err());
-        until_idle(&world).await;
-        let mut left = open(&world, way, &stream.clone().fault("gated")).await;
-        world.emulator.release(1);
-        left.piece().await.unwrap().unwrap();
-        let _connection = left.leave();
-        let gone = world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == Outcome::PeerLeft));
-        tokio::time::timeout(PATIENCE, gone).await.unwrap();
-        until_idle(&world).await;
-        is_refused(&call(&world, way, &ask(&world).fault("close")).await, 502, "ServiceUnavailableException", "upstream_broken");
-        until_idle(&world).await;
-
-        let lines = log(&world).await;
-        let [refusal, answer, broken, departed, unreachable] = lines.as_slice() else { panic!("{lines:#?}") };
-        for line in &lines {
-            assert_eq!((&line["client"], &line["http_version"], &line["method"]), (&"127.0.0.1".into(), &version.into(), &"POST".into()), "{line}");
-            assert!(line["total_us"].as_u64().is_some() && line["overhead_us"].as_u64().is_some() && line["time"].is_string());
-        }
-        let has = |line: &Value, expected: Value| {
-            for (name, value) in expected.as_object().unwrap() {
-                assert_eq!(&line[name], value, "{way:?}: {name} of {line}");
-            }
-        };
-        has(refusal, serde_json::json!({
-            "request_id": refused.header("x-amzn-requestid"), "status": 401, "reason": "unauthenticated", "complete": true, "attempts": 0,
-            "tenant": null, "user": null, "upstream": null, "bytes_in": 0, "bytes_out": refused.body.len(), "path": CONVERSE, "user_agent": "test/1",
-        }));
-        has(answer, serde_json::json!({
-            "status": 200, "reason": null, "complete": true, "attempts": 1, "tenant": "demo", "user": "alice", "identity": "jwt",
-            "service": "bedrock-runtime", "model": "amazon.nova-lite-v1:0", "path": "/model/{model}/converse", "upstream": "emulator",
-            "upstream_request_id": answered.header("x-amzn-requestid"), "bytes_in": converse("one two").len(), "bytes_out": answered.body.len(),
-        }));
-        assert!(answer["upstream_us"].as_u64().is_some());
-        has(broken, serde_json::json!({
-            "status": 200, "reason": "upstream_broken", "complete": false, "tenant": "demo", "model": "amazon.nova-lite-v1:0",
-            "path": "/model/{model}/converse-stream", "bytes_out": got.len(),
-        }));
-        has(departed, serde_json::json!({ "status": 200, "reason": null, "complete": false, "tenant": "demo" }));
-        has(unreachable, serde_json::json!({ "status": 502, "reason": "upstream_broken", "complete": true, "upstream": "emulator" }));
+        Box::pin(five_fates_and_their_lines(way)).await;
     }
 }
 
@@ -389,7 +471,13 @@ async fn no_secret_and_no_word_that_was_spoken_is_written_down_anywhere() {
         (spoken(CONVERSE).token(token).fault("500"), 500),
         (spoken(CONVERSE).token(token).fault("close"), 502),
         (spoken(CONVERSE).token(expired), 401),
-        (spoken(CONVERSE).header("x-tollgate-token", token).header("authorization", "AWS4-HMAC-SHA256 Credential=x, Signature=sickle").header("cookie", "biscuit=1"), 200),
+        (
+            spoken(CONVERSE)
+                .header("x-tollgate-token", token)
+                .header("authorization", "AWS4-HMAC-SHA256 Credential=x, Signature=sickle")
+                .header("cookie", "biscuit=1"),
+            200,
+        ),
         (spoken(CONVERSE).token(token), 429),
         (spoken(&presigned).header("x-api-key", "hatstand"), 401),
     ] {
@@ -407,7 +495,8 @@ async fn no_secret_and_no_word_that_was_spoken_is_written_down_anywhere() {
         // The head is no secret; claims and signature are.
         secrets.extend(token.split('.').skip(1).map(str::to_owned));
     }
-    let signatures: Vec<String> = world.emulator.requests().iter().map(|seen| seen.header("authorization").unwrap().rsplit_once('=').unwrap().1.to_owned()).collect();
+    let signatures: Vec<String> =
+        world.emulator.requests().iter().map(|seen| seen.header("authorization").unwrap().rsplit_once('=').unwrap().1.to_owned()).collect();
     // A 502 on a kept connection is one on a fresh one, too.
     assert_eq!(signatures.len(), 6);
     secrets.extend(signatures);

@@ -57,7 +57,10 @@ pub(super) async fn read(session: &mut Session, max: u64, time: Duration, memory
         body_fits(length, max)?;
     }
     if session.get_header(header::EXPECT).is_some() {
+        // Pingora takes a 100 for an early answer too, and would end the connection behind the final one.
+        session.set_close_on_response_before_downstream_finish(false);
         session.write_continue_response().await?;
+        session.set_close_on_response_before_downstream_finish(true);
     }
     let body = match tokio::time::timeout(time, collect(session, length, max, memory)).await {
         Ok(body) => body?,

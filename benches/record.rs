@@ -8,20 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-<<<<<<< HEAD
-use criterion::{Criterion, criterion_group, criterion_main};
-=======
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
->>>>>>> wt-record
 use tollgate::config::record::{AccessLog, Destination, Record};
 use tollgate::domain::{Method, Principal, Reason, RequestId, Service};
 use tollgate::record::{Entry, Metrics, Recorder};
 
-<<<<<<< HEAD
-=======
 const THOUSAND: u64 = 1000;
 
->>>>>>> wt-record
 fn record(criterion: &mut Criterion) {
     let id = RequestId::random();
     let principal = Principal { tenant: "acme".into(), user: Some("ada@example.com".into()), groups: [].into(), method: Method::Jwt };
@@ -65,11 +58,6 @@ fn record(criterion: &mut Criterion) {
     let without_log = Recorder::build(&Record { access_log: None }, Arc::clone(&metrics)).expect("nothing is opened");
 
     let mut group = criterion.benchmark_group("record");
-<<<<<<< HEAD
-    group.bench_function("an exchange", |bench| bench.iter(|| recorder.record(black_box(&answered))));
-    group.bench_function("a refusal", |bench| bench.iter(|| recorder.record(black_box(&refused))));
-    group.bench_function("200 bytes that are no text", |bench| bench.iter(|| recorder.record(black_box(&hostile))));
-=======
     // A thousand at a time, the writer done in between: without a pause they would outrun it and be dropped, which is cheaper.
     group.throughput(Throughput::Elements(THOUSAND));
     for (name, entry) in [("1000 exchanges", answered), ("1000 refusals", refused), ("1000 user agents that are no text", hostile)] {
@@ -82,7 +70,6 @@ fn record(criterion: &mut Criterion) {
         });
     }
     group.throughput(Throughput::Elements(1));
->>>>>>> wt-record
     group.bench_function("metrics alone", |bench| bench.iter(|| without_log.record(black_box(&answered))));
     group.bench_function("in flight", |bench| bench.iter(|| drop(black_box(metrics.in_flight()))));
     group.bench_function("a scrape", |bench| bench.iter(|| metrics.render(SystemTime::UNIX_EPOCH).len()));

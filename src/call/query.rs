@@ -60,10 +60,7 @@ fn encode(raw: &str, out: &mut String) -> Result<(), CallError> {
 }
 
 fn hex(digit: Option<u8>) -> Result<u8, CallError> {
-    digit
-        .and_then(|digit| char::from(digit).to_digit(16))
-        .and_then(|digit| u8::try_from(digit).ok())
-        .ok_or(CallError::BadQuery)
+    digit.and_then(|digit| char::from(digit).to_digit(16)).and_then(|digit| u8::try_from(digit).ok()).ok_or(CallError::BadQuery)
 }
 
 #[cfg(test)]

@@ -132,10 +132,7 @@ mod tests {
     #[test]
     fn a_first_path_segment_that_is_a_service_is_taken_off() {
         assert_eq!(chosen(&[], "gw", "/bedrock-agent/agents/a%2Fb/").unwrap(), ("bedrock-agent", "/agents/a%2Fb/".into()));
-        assert_eq!(
-            chosen(&[], "gw", "/bedrock-data-automation-runtime").unwrap(),
-            ("bedrock-data-automation-runtime", "/".into())
-        );
+        assert_eq!(chosen(&[], "gw", "/bedrock-data-automation-runtime").unwrap(), ("bedrock-data-automation-runtime", "/".into()));
     }
 
     #[test]
@@ -162,7 +159,10 @@ mod tests {
     fn the_path_alone_tells_the_runtime_from_the_control_plane() {
         assert_eq!(chosen(&[], "gw", "/model/m/invoke").unwrap().0, "bedrock-runtime");
         assert_eq!(chosen(&[], "gw", "/inference-profiles").unwrap().0, "bedrock");
-        assert_eq!(chosen(&[("x-amz-target", "AmazonBedrockKeystoneRuntimeService.X")], "gw", "/").unwrap().0, "bedrock-data-automation-runtime");
+        assert_eq!(
+            chosen(&[("x-amz-target", "AmazonBedrockKeystoneRuntimeService.X")], "gw", "/").unwrap().0,
+            "bedrock-data-automation-runtime"
+        );
         assert_eq!(chosen(&[], "gw", "/agents/x"), Err(CallError::UnknownService));
         assert_eq!(chosen(&[], "gw", "/"), Err(CallError::UnknownService));
     }

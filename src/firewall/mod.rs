@@ -14,7 +14,7 @@ pub use self::body_memory::{BodyMemory, BodyPermit};
 pub use self::head::{MAX_PATH, body_fits, path_is_safe};
 
 use self::flood::Flood;
-use crate::config;
+use crate::config::firewall::Firewall as Config;
 use crate::domain::{Reason, Rejection};
 
 /// The guards that follow from the configuration. A reload makes them anew, and the count of the second that runs begins at zero.
@@ -26,7 +26,7 @@ pub struct Firewall {
 impl Firewall {
     /// Sets up the guards that `config` asks for: 256 KiB for floods, nothing otherwise.
     #[must_use]
-    pub fn build(config: &config::firewall::Firewall) -> Self {
+    pub fn build(config: &Config) -> Self {
         Self { flood: config.flood.as_ref().map(|flood| Flood::new(flood.per_second)) }
     }
 

@@ -70,8 +70,12 @@ impl Limits {
     /// [`Reason::RateLimited`] when a rule refuses; the message names the one with the longest wait, and `retry_after` is that wait.
     pub fn admit(&self, principal: &Principal, now: Instant) -> Result<Admission, Rejection> {
         let caller = Caller::new(principal, self.buckets.seed());
-        let mut wants: Vec<Want<&Judge>> =
-            self.rules.iter().filter(|rule| rule.covers(principal)).map(|rule| Want::new(rule, rule.key(&caller), rule.overflow, rule.terms)).collect();
+        let mut wants: Vec<Want<&Judge>> = self
+            .rules
+            .iter()
+            .filter(|rule| rule.covers(principal))
+            .map(|rule| Want::new(rule, rule.key(&caller), rule.overflow, rule.terms))
+            .collect();
         if let Err(refusal) = self.buckets.take_all(&mut wants, now) {
             return Err(refusal.of.refuse(refusal.wait));
         }

@@ -74,8 +74,11 @@ fn load(files: &Certificate) -> Result<Arc<CertifiedKey>, TlsError> {
         .collect::<Result<Vec<_>, _>>()
         .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
         .map_err(|source| TlsError::Pem { file: files.certificate.clone(), what: "certificate", source })?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-        .map_err(|source| TlsError::Pem { file: files.key.clone(), what: "private key", source })?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|source| TlsError::Pem {
+        file: files.key.clone(),
+        what: "private key",
+        source,
+    })?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map(Arc::new)
         .map_err(|source| TlsError::Pair { certificate: files.certificate.clone(), source })

@@ -30,9 +30,10 @@ pub(super) fn reframe(head: &mut ResponseHeader, id: &RequestId, http2: bool) ->
 fn is_stream(head: &ResponseHeader) -> bool {
     let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
     !bodiless
-        && head
-            .headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| STREAMS.iter().any(|stream| value.len() >= stream.len() && value.as_bytes().get(..stream.len()).is_some_and(|start| start.eq_ignore_ascii_case(stream.as_bytes()))))
+        && head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            STREAMS.iter().any(|stream| {
+                value.len() >= stream.len()
+                    && value.as_bytes().get(..stream.len()).is_some_and(|start| start.eq_ignore_ascii_case(stream.as_bytes()))
+            })
+        })
 }

@@ -53,4 +53,3 @@ impl Proxy {
         HttpServerApp::http_cleanup(&*self.0).await;
     }
 }
-

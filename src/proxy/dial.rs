@@ -33,12 +33,8 @@ const IDLE: Duration = Duration::from_secs(50);
 pub(super) const WRITE: Duration = Duration::from_secs(60);
 
 /// Probes keep a silent path open (an NLB forgets a flow after 350 s) and find a dead one.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(15),
-    count: 4,
-    user_timeout: Duration::ZERO,
-};
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4, user_timeout: Duration::ZERO };
 
 /// A prototype of the peer for every upstream and service.
 pub(super) struct Peers(HashMap<(Arc<str>, &'static str), HttpPeer>);
@@ -90,7 +86,8 @@ struct Dialer {
 #[async_trait]
 impl Connect for Dialer {
     async fn connect(&self, _nowhere: &PingoraAddr) -> Result<Stream> {
-        let addresses = self.addresses.in_turn().await.map_err(|error| Error::because(ErrorType::ConnectNoRoute, "host not resolved", error))?;
+        let addresses =
+            self.addresses.in_turn().await.map_err(|error| Error::because(ErrorType::ConnectNoRoute, "host not resolved", error))?;
         let mut last = Error::explain(ErrorType::ConnectNoRoute, "the host has no address");
         for address in addresses {
             last = match tokio::time::timeout(TRY, TcpStream::connect(address)).await {

@@ -84,9 +84,7 @@ impl Progress {
     /// Ours: from the head to the request handed over, less the waits for the client's body and for a connection. A refusal's is all it took.
     pub(super) fn overhead(&self, total: Duration) -> Duration {
         match (self.connecting, self.connected, self.sent) {
-            (Some(connecting), Some(connected), Some(sent)) => {
-                connecting.saturating_sub(self.body_wait) + sent.saturating_sub(connected)
-            }
+            (Some(connecting), Some(connected), Some(sent)) => connecting.saturating_sub(self.body_wait) + sent.saturating_sub(connected),
             _ => total.saturating_sub(self.body_wait),
         }
     }

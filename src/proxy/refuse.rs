@@ -3,8 +3,8 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use http::{Method, header};
 use bytes::Bytes;
+use http::{Method, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
@@ -60,7 +60,8 @@ impl<'e> Verdict<'e> {
     /// Our own refusals as they are; Pingora's errors by where they arose. None where the client is gone.
     fn of(error: &'e Error, answered: bool) -> Option<Self> {
         if let Some(rejection) = rejection(error) {
-            let reuse = !matches!(rejection.reason, Reason::BodyTooLarge | Reason::RequestTimeout | Reason::LengthRequired | Reason::Internal);
+            let reuse =
+                !matches!(rejection.reason, Reason::BodyTooLarge | Reason::RequestTimeout | Reason::LengthRequired | Reason::Internal);
             return Some(Self { reason: rejection.reason, message: &rejection.message, retry_after: rejection.retry_after, reuse });
         }
         let (reason, message) = match error.esource() {
@@ -72,7 +73,9 @@ impl<'e> Verdict<'e> {
                 _ => return None,
             },
             ErrorSource::Internal | ErrorSource::Unset => match error.etype() {
-                ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => upstream(error),
+                ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
+                    upstream(error)
+                }
                 _ => (Reason::Internal, "the gateway failed; the request's id finds its log line"),
             },
         };

@@ -39,12 +39,14 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, clock: &Clo
         covered.extend(signed.map(|(name, value)| (name.as_str(), value.as_bytes())));
         // Stable: several values of one name keep their order, which is the order they are sent in.
         covered.sort_by_key(|(name, _)| *name);
-        let request = Request { method: head.method.as_str(), path: &call.path, query: &call.query, headers: &covered, payload: &body.sha256 };
+        let request =
+            Request { method: head.method.as_str(), path: &call.path, query: &call.query, headers: &covered, payload: &body.sha256 };
         endpoint.signer.sign(&keys, &request, now)
     };
     head.insert_header(DATE, signed.date)?;
     if let Some(token) = &keys.session_token {
-        let mut token = HeaderValue::from_str(token.expose()).or_err(pingora::ErrorType::InternalError, "a session token that is no header")?;
+        let mut token =
+            HeaderValue::from_str(token.expose()).or_err(pingora::ErrorType::InternalError, "a session token that is no header")?;
         token.set_sensitive(true);
         head.insert_header(TOKEN, token)?;
     }

@@ -30,12 +30,7 @@ impl Addresses {
     #[must_use]
     pub fn of(host: Host) -> Self {
         let literal = host.name.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, host.port));
-        Self {
-            known: ArcSwap::from_pointee(literal.into_iter().collect()),
-            host,
-            next: AtomicUsize::new(0),
-            used: AtomicBool::new(false),
-        }
+        Self { known: ArcSwap::from_pointee(literal.into_iter().collect()), host, next: AtomicUsize::new(0), used: AtomicBool::new(false) }
     }
 
     /// The addresses in the order to try them: each call begins with another, and IPv6 and IPv4 alternate (RFC 8305, section 4).

@@ -99,7 +99,10 @@ mod tests {
         assert_eq!(name("us-isof-south-1", false, false, runtime), "bedrock-runtime.us-isof-south-1.csp.hci.ic.gov");
         assert_eq!(name("us-east-1", false, false, Service::BEDROCK_MANTLE), "bedrock-mantle.us-east-1.api.aws");
         assert_eq!(name("us-east-1", true, false, Service::BEDROCK_MANTLE), "bedrock-mantle.us-east-1.api.aws");
-        assert_eq!(name("us-east-1", false, false, Service::BEDROCK_AGENTCORE_CONTROL), "bedrock-agentcore-control.us-east-1.amazonaws.com");
+        assert_eq!(
+            name("us-east-1", false, false, Service::BEDROCK_AGENTCORE_CONTROL),
+            "bedrock-agentcore-control.us-east-1.amazonaws.com"
+        );
         assert_eq!(name("us-east-1", false, false, Service::AGENT_REGISTRY), "agent-registry.us-east-1.api.aws");
     }
 
@@ -112,7 +115,10 @@ mod tests {
         };
         let header = |upstream: &Upstream| Host::of(upstream, Service::BEDROCK_RUNTIME).header();
         assert_eq!(header(&endpoint("127.0.0.1", 4566, false)), "127.0.0.1:4566");
-        assert_eq!(header(&endpoint("vpce-0abc.bedrock-runtime.us-east-1.vpce.amazonaws.com", 443, true)), "vpce-0abc.bedrock-runtime.us-east-1.vpce.amazonaws.com");
+        assert_eq!(
+            header(&endpoint("vpce-0abc.bedrock-runtime.us-east-1.vpce.amazonaws.com", 443, true)),
+            "vpce-0abc.bedrock-runtime.us-east-1.vpce.amazonaws.com"
+        );
         assert_eq!(header(&endpoint("::1", 80, false)), "[::1]");
         assert_eq!(header(&endpoint("::1", 443, false)), "[::1]:443");
     }

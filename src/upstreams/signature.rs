@@ -74,7 +74,13 @@ impl Signer {
 
         let mut canonical = Vec::with_capacity(512 + request.path.len() * 2 + request.query.len());
         let mut signed_headers = String::with_capacity(128);
-        canonical_request(&mut canonical, &mut signed_headers, request, &date, keys.session_token.as_ref().map(|token| token.expose().as_str()));
+        canonical_request(
+            &mut canonical,
+            &mut signed_headers,
+            request,
+            &date,
+            keys.session_token.as_ref().map(|token| token.expose().as_str()),
+        );
 
         let mut to_sign = String::with_capacity(192);
         to_sign.push_str("AWS4-HMAC-SHA256\n");
@@ -108,11 +114,8 @@ impl Signer {
             return Arc::clone(kept);
         }
         let derived = aws_sigv4::sign::v4::generate_signing_key(keys.secret_access_key.expose(), now, &self.region, self.service);
-        let fresh = Arc::new(DayKey {
-            keys: Arc::clone(keys),
-            day: day.to_owned(),
-            hmac: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
-        });
+        let fresh =
+            Arc::new(DayKey { keys: Arc::clone(keys), day: day.to_owned(), hmac: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) });
         self.key.store(Some(Arc::clone(&fresh)));
         fresh
     }

@@ -27,10 +27,11 @@ pub(crate) struct World {
     /// For tenant `demo`, user `alice`.
     pub(crate) token: String,
     pub(crate) expired_token: String,
-    /// For tenant `limited`.
-    pub(crate) limited_token: String,
+    /// A gateway that asks nobody.
     pub(crate) anonymous_url: String,
     _anonymous: Option<Running>,
+    /// For tenant `limited`.
+    pub(crate) limited_token: String,
     pub(crate) dir: PathBuf,
 }
 
@@ -65,9 +66,14 @@ pub(crate) async fn world(yaml: &str) -> World {
     World::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
 }
 
-/// The world of the SDK suites: a tenant `limited` with next to nothing, and a gateway beside it that asks nobody.
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, and a gateway beside it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
-    world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await.with_anonymous()
+    let mut world = world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await;
+    let endpoint = format!("http://{}", world.emulator.address());
+    let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
+    world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
+    world._anonymous = Some(anonymous);
+    world
 }
 
 impl World {
@@ -92,7 +98,8 @@ impl World {
         let mut options = setting.emulator;
         options.credentials = vec![Credential::example()];
         if setting.upstream_tls != UpstreamTls::Plain {
-            let names: &[&str] = if setting.upstream_tls == UpstreamTls::OtherName { &["elsewhere.example"] } else { &["localhost", "127.0.0.1"] };
+            let names: &[&str] =
+                if setting.upstream_tls == UpstreamTls::OtherName { &["elsewhere.example"] } else { &["localhost", "127.0.0.1"] };
             let certificate = authority.issue(names).unwrap();
             options.tls = Some(TlsOptions {
                 address: "127.0.0.1:0".parse().unwrap(),
@@ -128,14 +135,6 @@ impl World {
             _anonymous: None,
             dir,
         }
-    }
-
-    fn with_anonymous(mut self) -> Self {
-        let endpoint = format!("http://{}", self.emulator.address());
-        let gateway = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &self.dir);
-        self.anonymous_url = format!("http://{}", gateway.listeners()[0]);
-        self._anonymous = Some(gateway);
-        self
     }
 
     /// The admin listener's metrics.

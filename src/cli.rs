@@ -17,7 +17,7 @@ use crate::emulator::{Emulator, Options};
 use crate::server::Running;
 
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 
 /// What is logged unless `RUST_LOG` says otherwise. Pingora's proxy repeats at `error` what clients do wrong; the gateway says its own.
 const LOG: &str = "info,pingora_proxy=off,pingora_core=warn,aws_config=warn";

@@ -86,9 +86,9 @@ fn every_vector_of_botocore_is_signed_to_the_letter() {
         };
         let trace = Signing::of(&request, expected["added_headers"]["X-Amz-Date"].as_str().unwrap(), signing["session_token"].as_str());
         assert_eq!(String::from_utf8(trace.canonical).unwrap(), expected["canonical_request"].as_str().unwrap(), "{name}");
-        let signed = signer.sign(&keys, &request, now);
-        assert_eq!(signed.authorization, expected["authorization"].as_str().unwrap(), "{name}");
-        assert_eq!(signed.date, expected["added_headers"]["X-Amz-Date"].as_str().unwrap(), "{name}");
+        let ours = signer.sign(&keys, &request, now);
+        assert_eq!(ours.authorization, expected["authorization"].as_str().unwrap(), "{name}");
+        assert_eq!(ours.date, expected["added_headers"]["X-Amz-Date"].as_str().unwrap(), "{name}");
         in_headers += 1;
     }
     assert_eq!((in_headers, presigned), (39, 1));

@@ -145,8 +145,7 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
         (Around, Room | Proxy) if part == "admin" && target != "record" => {
             Some("the admin listener reads `record` and `state`: no other room, and not the corridor".to_owned())
         }
-        (Around, Around) if stage(part) < stage(target) => None,
-        (Top, Top) if target == "cli" || target == "demo" => None,
+        (Around, Around) | (Top, Top) if stage(part) < stage(target) => None,
         _ if there < here => None,
         _ => Some(format!(
             "`{part}` may not know `{target}`: main, cli, demo -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain"
@@ -156,7 +155,7 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
 
 /// The order within one layer, so that it stays free of cycles.
 fn stage(part: &str) -> usize {
-    ["main", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
+    ["main", "lib", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
 }
 
 /// Where Pingora may be named. The facade `pingora` re-exports all of it, its `prelude` the proxy too.

@@ -17,7 +17,7 @@ use crate::emulator::{Emulator, Options};
 use crate::server::Running;
 
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 
 /// What is logged unless `RUST_LOG` says otherwise. Pingora's proxy repeats at `error` what clients do wrong; the gateway says its own.
 const LOG: &str = "info,pingora_proxy=off,pingora_core=warn,aws_config=warn";
@@ -58,6 +58,9 @@ enum Command {
         /// Where to listen; port 0 takes a free one
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4566")]
         address: SocketAddr,
+        /// For load tests: answer every Converse call with so many bytes of text, unverified
+        #[arg(long, value_name = "BYTES")]
+        quick: Option<usize>,
     },
     /// Print the version
     Version,
@@ -75,7 +78,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => load(&config).map(|_| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
         Command::Demo { dir } => in_runtime(demo(dir)),
-        Command::Emulator { address } => in_runtime(emulator(address)),
+        Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,8 +122,9 @@ async fn demo(dir: PathBuf) -> Result<(), String> {
     Ok(())
 }
 
-async fn emulator(address: SocketAddr) -> Result<(), String> {
-    let emulator = Emulator::start(Options { address, ..Options::default() }).await.map_err(|error| format!("{address}: {error}"))?;
+async fn emulator(options: Options) -> Result<(), String> {
+    let address = options.address;
+    let emulator = Emulator::start(options).await.map_err(|error| format!("{address}: {error}"))?;
     println!("Bedrock emulator on http://{}; keys {} / {}", emulator.address(), demo::ACCESS_KEY_ID, demo::SECRET_ACCESS_KEY);
     stop_signal().await
 }

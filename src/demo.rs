@@ -37,7 +37,7 @@ const CONFIG: &str = include_str!("../gateway.yaml");
 const DIR: &str = "target/demo";
 
 /// The demo's token outlasts a working day.
-const TOKEN_LIFE: Duration = Duration::from_secs(12 * 3600);
+const TOKEN_LIFE: Duration = Duration::from_hours(12);
 
 /// Why a demo did not start.
 #[derive(Debug, thiserror::Error)]

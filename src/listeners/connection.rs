@@ -195,7 +195,7 @@ impl AsyncRead for Connection {
             }
             Poll::Pending if phase == Phase::Idle => Poll::Pending,
             Poll::Pending => this.poll_deadline(cx).map(Err),
-            error => error,
+            error @ Poll::Ready(Err(_)) => error,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::listeners::Connection;
 use crate::state::{Live, Snapshot};
 
 /// An HTTP/2 connection without a request for so long is told to go: the clients of AWS's SDKs for JavaScript open another.
-const H2_IDLE: Duration = Duration::from_secs(360);
+const H2_IDLE: Duration = Duration::from_mins(6);
 
 /// Streams that one HTTP/2 connection may have open: the SDKs multiplex every call of a process over one connection.
 const H2_STREAMS: u32 = 1024;

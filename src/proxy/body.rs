@@ -59,15 +59,13 @@ pub(super) async fn read(session: &mut Session, max: u64, time: Duration, memory
     if session.get_header(header::EXPECT).is_some() {
         session.write_continue_response().await?;
     }
-    let body = match tokio::time::timeout(time, collect(session, length, max, memory)).await {
-        Ok(body) => body?,
-        Err(_) => {
-            // What is left of it would be taken for the next request.
-            session.set_keepalive(None);
-            let message = format!("the request's body did not arrive within {} seconds", time.as_secs());
-            return Err(Rejection::new(Reason::RequestTimeout, message).into());
-        }
+    let Ok(body) = tokio::time::timeout(time, collect(session, length, max, memory)).await else {
+        // What is left of it would be taken for the next request.
+        session.set_keepalive(None);
+        let message = format!("the request's body did not arrive within {} seconds", time.as_secs());
+        return Err(Rejection::new(Reason::RequestTimeout, message).into());
     };
+    let body = body?;
     if body.len > 0 && session.as_downstream().get_retry_buffer().is_none() {
         rewind(session).await?;
     }

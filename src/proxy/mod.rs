@@ -36,7 +36,7 @@ pub use app::Proxy;
 pub use exchange::Exchange;
 
 /// An idle keep-alive connection is kept so long: longer than the 350 s after which an NLB forgets a flow, so that the gateway is never the first.
-const KEEPALIVE: Duration = Duration::from_secs(360);
+const KEEPALIVE: Duration = Duration::from_mins(6);
 
 /// A refused request's unread body is read and dropped for so long; then the connection ends.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -1,5 +1,7 @@
 //! One binary for all integration tests, since each links everything: real sockets on loopback, port 0, no sleeps.
 
+#![cfg(test)]
+
 mod bodies;
 mod client;
 mod connections;

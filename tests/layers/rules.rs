@@ -139,7 +139,8 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
             Some("the emulator imports `domain` at most: sharing more, it would share the gateway's faults".to_owned())
         }
         _ if target == "emulator" && here != Top => Some("only the command line starts the emulator".to_owned()),
-        (Room, Config) if member == Some(part) => None,
+        // `use crate::config;` alone: what is named by it is judged where it is named.
+        (Room, Config) if member.is_none_or(|section| section == part) => None,
         (Room, Config) => Some(format!("a room imports `config::{part}` only: its own key of gateway.yaml")),
         (Room, Room) => Some("a room knows no other room; what they share is a word of `domain`, what joins them is `proxy`".to_owned()),
         (Around, Room | Proxy) if part == "admin" && target != "record" => {

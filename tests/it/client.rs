@@ -47,6 +47,11 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Sends bytes as they are; false where the peer has closed before it took them all.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("a peer that reads").is_ok()
+    }
+
     /// Reads one answer: by its length, its chunks, or to the end of the connection.
     pub(crate) async fn answer(&mut self) -> Answer {
         self.try_answer().await.expect("an answer before the connection ends")
@@ -135,6 +140,16 @@ impl Raw {
             }
         }
     }
+}
+
+/// Waits until `condition` is true.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not in 30 s: {what}"));
 }
 
 /// An HTTP/1.1 request with a length.

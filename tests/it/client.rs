@@ -177,7 +177,9 @@ pub(crate) async fn call(address: SocketAddr, request: impl AsRef<[u8]>) -> Answ
 
 /// An HTTP/2 connection by prior knowledge. The task that drives it ends with it.
 pub(crate) async fn h2c(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
-    let (send, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     send.ready().await.unwrap()
 }

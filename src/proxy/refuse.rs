@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::Method;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
@@ -24,10 +24,11 @@ impl From<Rejection> for Box<Error> {
 /// Answers `error`, where there is still someone to answer, and notes it in the exchange.
 pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
     let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
-    let Some(verdict) = Verdict::of(error, session.response_written().is_some()) else { return silent };
+    let answered = answered(session);
+    let Some(verdict) = Verdict::of(error, answered) else { return silent };
     exchange.refused = Some(verdict.reason);
     verdict.tell(error, exchange);
-    if session.response_written().is_some() {
+    if answered {
         // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success, and so would HTTP/2's CANCEL,
         // which a stream that is merely dropped is ended with: the SDK for JavaScript raises nothing then.
         if session.is_http2() {
@@ -45,10 +46,16 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
         Ok(sent) => {
             exchange.progress.bytes_out = sent;
             exchange.progress.complete = true;
-            FailToProxy { error_code: status, can_reuse_downstream: reuse }
+            // Where it can't be reused, that is what its keep-alive says: Pingora ends it, and lets the client read first.
+            FailToProxy { error_code: status, can_reuse_downstream: true }
         }
         Err(_) => silent,
     }
+}
+
+/// Whether the client has the head of its answer, beyond `100 Continue` and its like.
+pub(super) fn answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
 /// What is answered.
@@ -71,7 +78,8 @@ impl<'e> Verdict<'e> {
         let (reason, message) = match error.esource() {
             ErrorSource::Upstream => upstream(error),
             ErrorSource::Downstream => match error.etype() {
-                ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2 if !answered => {
+                // Custom: chunks that are none. H2Error is no fault of form: the client took its stream back.
+                ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::InvalidH2 | ErrorType::Custom(_) if !answered => {
                     (Reason::Malformed, "the request is not well-formed HTTP")
                 }
                 _ => return None,
@@ -163,9 +171,6 @@ async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange
         head.insert_header("retry-after-ms", millis)?;
     }
     let bodiless = session.req_header().method == Method::HEAD;
-    if session.get_header(header::EXPECT).is_some() && !session.is_http2() {
-        head.insert_header("Connection", "close")?;
-    }
     session.write_response_header(Box::new(head), bodiless).await?;
     if bodiless {
         return Ok(0);

@@ -156,7 +156,7 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
 
 /// The order within one layer, so that it stays free of cycles.
 fn stage(part: &str) -> usize {
-    ["main", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
+    ["main", "lib", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
 }
 
 /// Where Pingora may be named. The facade `pingora` re-exports all of it, its `prelude` the proxy too.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// No step of a test takes longer; one that would, fails instead of hanging.
@@ -29,9 +29,14 @@ impl Answer {
     }
 }
 
+/// What bytes come and go through: TCP, or TLS on it.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
 /// A raw HTTP/1.1 connection.
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     buffer: Vec<u8>,
 }
 
@@ -39,7 +44,12 @@ impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::over(stream)
+    }
+
+    /// A connection over what is connected already.
+    pub(crate) fn over(stream: impl Transport + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
     /// Sends bytes as they are.
@@ -118,6 +128,13 @@ impl Raw {
     /// Whether the peer ends the connection without another byte.
     pub(crate) async fn is_ended(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await
+    }
+
+    /// Whether the connection ends before an answer with a length is whole.
+    pub(crate) async fn unfinished_answer(&mut self) -> bool {
+        let Some((_, headers)) = self.head().await else { return true };
+        let length = headers["content-length"].to_str().unwrap().parse().unwrap();
+        self.fill(length).await.is_err()
     }
 
     async fn fill(&mut self, length: usize) -> Result<(), &'static str> {

@@ -21,10 +21,14 @@ use crate::emulator::{Emulator, Options};
 use crate::server::Running;
 
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 
-/// What is logged unless `RUST_LOG` says otherwise. Pingora's proxy repeats at `error` what clients do wrong; the gateway says its own.
-const LOG: &str = "info,pingora_proxy=off,pingora_core=warn,aws_config=warn";
+/// What is logged unless `RUST_LOG` says otherwise.
+const LOG: &str = "info,aws_config=warn";
+
+/// Never logged, whatever `RUST_LOG` says: these write whole heads, credentials included, when a request is malformed. The gateway tells in its own
+/// words what goes wrong.
+const QUIET: [&str; 3] = ["pingora_proxy", "pingora_core", "h2"];
 
 /// An edge proxy for Amazon Bedrock: it authenticates, limits, signs, streams and counts.
 #[derive(Parser)]
@@ -62,6 +66,9 @@ enum Command {
         /// Where to listen; port 0 takes a free one
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4566")]
         address: SocketAddr,
+        /// For load tests: answer every Converse call with so many bytes of text, unverified
+        #[arg(long, value_name = "BYTES")]
+        quick: Option<usize>,
     },
     /// Print the version
     Version,
@@ -79,7 +86,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => load(&config).map(|_| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
         Command::Demo { dir } => in_runtime(demo(dir)),
-        Command::Emulator { address } => in_runtime(emulator(address)),
+        Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +109,11 @@ fn in_runtime(command: impl Future<Output = Result<(), String>>) -> Result<(), S
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into()).and(filter_fn(tells_no_secret));
+    // The default hook prints the message, which may hold what the panic was about.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a task panicked");
+    }));
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // Text for a person; JSON for a collector.
     if std::io::stderr().is_terminal() {
@@ -111,11 +123,11 @@ fn log_to_stderr() {
     }
 }
 
-/// Whether what is said holds no token, key, prompt or completion, whatever `RUST_LOG` asks for. Below `info`, Pingora, h2, hyper and the AWS crates
-/// print headers, bodies and canonical requests; Pingora's proxy puts a request's query into its warnings, and a query may hold a presigned credential.
+/// Whether what is said holds no token, key, prompt or completion. Below `info`, what is not the gateway's own may: hyper and the AWS crates print heads
+/// and canonical requests there.
 fn tells_no_secret(event: &Metadata<'_>) -> bool {
     let target = event.target();
-    target.starts_with("tollgate") || (*event.level() <= Level::INFO && !target.starts_with("pingora_proxy"))
+    target.starts_with("tollgate") || (*event.level() <= Level::INFO && !QUIET.iter().any(|quiet| target.starts_with(quiet)))
 }
 
 async fn run(config: Config) -> Result<(), String> {
@@ -134,8 +146,9 @@ async fn demo(dir: PathBuf) -> Result<(), String> {
     Ok(())
 }
 
-async fn emulator(address: SocketAddr) -> Result<(), String> {
-    let emulator = Emulator::start(Options { address, ..Options::default() }).await.map_err(|error| format!("{address}: {error}"))?;
+async fn emulator(options: Options) -> Result<(), String> {
+    let address = options.address;
+    let emulator = Emulator::start(options).await.map_err(|error| format!("{address}: {error}"))?;
     println!("Bedrock emulator on http://{}; keys {} / {}", emulator.address(), demo::ACCESS_KEY_ID, demo::SECRET_ACCESS_KEY);
     stop_signal().await
 }
@@ -161,4 +174,22 @@ async fn stop_signal() -> Result<(), String> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use tracing_subscriber::filter::Directive;
+
+    use super::*;
+
+    #[test]
+    fn what_must_stay_quiet_is_well_formed() {
+        assert!(QUIET.iter().all(|quiet| quiet.parse::<Directive>().is_ok()));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

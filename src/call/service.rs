@@ -11,7 +11,7 @@ const PREFIX_HEADER: &str = "aws-endpoint-prefix";
 /// The first path segments of bedrock-runtime (its model, and the OpenAI and Anthropic shapes that have none).
 const RUNTIME_SEGMENTS: [&str; 7] = ["model", "guardrail", "guardrail-checks", "async-invoke", "openai", "anthropic", "v1"];
 
-/// The first path segments that only the control plane has (botocore 1.44.5). LangChain and Claude Code send `GET /inference-profiles` to the
+/// The first path segments that only the control plane has (botocore 1.44.5). `LangChain` and Claude Code send `GET /inference-profiles` to the
 /// runtime's URL. A segment that AWS adds is reached by naming the service.
 const CONTROL_SEGMENTS: [&str; 29] = [
     "advanced-prompt-optimization-job",

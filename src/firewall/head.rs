@@ -3,10 +3,23 @@
 //! The path goes upstream byte for byte and is signed in its normal form, so it must be in that form already: where one side reads
 //! `/a/../b` as `/b`, a policy for `/a` is worth nothing, and the signature fails at best.
 
+use http::Method;
+
 use crate::domain::{Reason, Rejection};
 
 /// The longest path, in bytes as it is sent. The longest label of a Bedrock operation is 2,048 characters, 6,144 bytes when every one is escaped.
 pub const MAX_PATH: usize = 8 * 1024;
+
+/// Checks the method. `TRACE` would show the caller what Bedrock received: the gateway's own signature and session token; `CONNECT` is for tunnels.
+///
+/// # Errors
+/// [`Reason::Malformed`].
+pub fn method_is_safe(method: &Method) -> Result<(), Rejection> {
+    if matches!(*method, Method::TRACE | Method::CONNECT) {
+        return Err(Rejection::new(Reason::Malformed, format!("the method {method} is not proxied")));
+    }
+    Ok(())
+}
 
 /// Checks the raw path of a request, without its query.
 ///
@@ -106,6 +119,16 @@ mod tests {
         let rejection = path_is_safe(path).unwrap_err();
         assert_eq!(rejection.reason, Reason::Malformed);
         rejection.message.into_owned()
+    }
+
+    #[test]
+    fn methods_that_would_show_the_signature_or_open_a_tunnel_are_refused() {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "trace"] {
+            assert!(method_is_safe(&method.parse().unwrap()).is_ok(), "{method}");
+        }
+        for method in [Method::TRACE, Method::CONNECT] {
+            assert_eq!(method_is_safe(&method).unwrap_err().reason, Reason::Malformed);
+        }
     }
 
     #[test]

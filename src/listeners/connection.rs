@@ -35,6 +35,10 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// An emptied write buffer larger than this is given back: a stream that waits for its next event holds no more.
 const KEPT_BUFFER: usize = 4 * 1024;
 
+/// What a client still sends when the gateway ends the connection (the rest of a refused body) is read and dropped for so long. Closing on it at
+/// once would reset the connection, and the client would lose what it was told.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// The bytes that may be read before a head is whole: 64 KiB of head (what HTTP/2 may send, too), and one read beyond it.
 const HEAD_MAX: usize = 128 * 1024;
 
@@ -47,6 +51,8 @@ pub struct Connection {
     head_bytes: usize,
     header_timeout: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The gateway has said its last.
+    lingers: bool,
     socket: Arc<SocketDigest>,
     tls: Option<Arc<SslDigest>>,
     alpn: Option<ALPN>,
@@ -86,6 +92,7 @@ impl Connection {
             head_bytes: 0,
             header_timeout,
             timer: None,
+            lingers: false,
             socket: Arc::new(socket),
             tls: None,
             alpn: None,
@@ -109,6 +116,24 @@ impl Connection {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.header_timeout)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request's head did not arrive within `firewall.header_timeout`"))
+    }
+
+    /// Reads and drops to the peer's end, at most for [`LINGER`].
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.lingers {
+            self.lingers = true;
+            self.timer = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        let mut dropped = [0; 8 * 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut dropped);
+            match self.poll_transport_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.timer.as_mut().map_or(Poll::Ready(()), |timer| timer.as_mut().poll(cx))
     }
 
     fn poll_transport_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -195,7 +220,7 @@ impl AsyncRead for Connection {
             }
             Poll::Pending if phase == Phase::Idle => Poll::Pending,
             Poll::Pending => this.poll_deadline(cx).map(Err),
-            error => error,
+            error @ Poll::Ready(Err(_)) => error,
         }
     }
 }
@@ -222,11 +247,14 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write_out(cx))?;
-        match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        if !self.lingers {
+            ready!(self.poll_write_out(cx))?;
+            ready!(match &mut self.transport {
+                Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+                Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            })?;
         }
+        self.poll_linger(cx).map(Ok)
     }
 }
 

@@ -14,10 +14,16 @@ use crate::listeners::Connection;
 use crate::state::{Live, Snapshot};
 
 /// An HTTP/2 connection without a request for so long is told to go: the clients of AWS's SDKs for JavaScript open another.
-const H2_IDLE: Duration = Duration::from_secs(360);
+const H2_IDLE: Duration = Duration::from_mins(6);
 
 /// Streams that one HTTP/2 connection may have open: the SDKs multiplex every call of a process over one connection.
 const H2_STREAMS: u32 = 1024;
+
+/// What a stream may send before it is told to go on, in bytes. With HTTP/2's own 64 KiB, a body of 25 MB takes 380 round trips.
+const H2_STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// The same for all streams of a connection: at most so much is held that no one has read.
+const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Idle upstream connections kept for each thread.
 const IDLE_UPSTREAM: usize = 256;
@@ -37,7 +43,7 @@ impl Proxy {
         options.h2_idle_timeout = Some(H2_IDLE);
         proxy.server_options = Some(options);
         let mut h2 = default_h2_options();
-        h2.max_concurrent_streams(H2_STREAMS);
+        h2.max_concurrent_streams(H2_STREAMS).initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
         proxy.h2_options = Some(h2);
         proxy.handle_init_modules();
         Self(Arc::new(proxy))

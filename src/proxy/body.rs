@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
-use http::header;
-use pingora::Result;
+use http::{Version, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::http_req_header_to_wire;
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use crate::domain::{Reason, Rejection};
@@ -52,25 +52,28 @@ impl Body {
 
 /// Reads the body of the request in `session`, at most `max` bytes within `time`, out of `memory`.
 pub(super) async fn read(session: &mut Session, max: u64, time: Duration, memory: &Arc<BodyMemory>) -> Result<Body> {
-    let length = length(session.req_header())?;
+    // What ends nowhere for certain would be taken for the next request.
+    let length = length(session.req_header()).inspect_err(|_| session.set_keepalive(None))?;
     if let Some(length) = length {
         body_fits(length, max)?;
     }
-    if session.get_header(header::EXPECT).is_some() {
-        // Pingora takes a 100 for an early answer too, and would end the connection behind the final one.
-        session.set_close_on_response_before_downstream_finish(false);
+    if expects_continue(session.req_header()) {
+        let kept = session.as_downstream().get_keepalive();
         session.write_continue_response().await?;
-        session.set_close_on_response_before_downstream_finish(true);
-    }
-    let body = match tokio::time::timeout(time, collect(session, length, max, memory)).await {
-        Ok(body) => body?,
-        Err(_) => {
-            // What is left of it would be taken for the next request.
-            session.set_keepalive(None);
-            let message = format!("the request's body did not arrive within {} seconds", time.as_secs());
-            return Err(Rejection::new(Reason::RequestTimeout, message).into());
+        if kept.is_some() {
+            // Pingora ends a connection on which it answers before the body is read. This is no answer.
+            session.set_keepalive(kept);
         }
+    }
+    // Pingora's bounds one read; ours bounds them all.
+    session.set_read_timeout(None);
+    let Ok(body) = tokio::time::timeout(time, collect(session, length, max, memory)).await else {
+        // What is left of it would be taken for the next request.
+        session.set_keepalive(None);
+        let message = format!("the request's body did not arrive within {time:?} (`firewall.body_timeout`)");
+        return Err(Rejection::new(Reason::RequestTimeout, message).into());
     };
+    let body = body?;
     if body.len > 0 && session.as_downstream().get_retry_buffer().is_none() {
         rewind(session).await?;
     }
@@ -87,7 +90,7 @@ async fn collect(session: &mut Session, length: Option<u64>, max: u64, memory: &
         if length.is_none_or(|length| length.saturating_sub(read) <= RETRY_BUFFER) {
             session.enable_retry_buffering();
         }
-        let Some(chunk) = session.read_request_body().await? else { break };
+        let Some(chunk) = session.read_request_body().await.map_err(Error::into_down)? else { break };
         let size = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         read = read.saturating_add(size);
         body_fits(read, max).inspect_err(|_| session.set_keepalive(None))?;
@@ -135,6 +138,12 @@ impl Held {
             Self::Many(all) => all.freeze(),
         }
     }
+}
+
+/// Whether the client waits for leave to send its body (RFC 9110, section 10.1.1); one of HTTP/1.0 knows no such answer.
+fn expects_continue(head: &RequestHeader) -> bool {
+    head.version >= Version::HTTP_11
+        && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// The length that the head tells, where it tells one.

@@ -30,11 +30,11 @@ const TRY: Duration = Duration::from_millis(1500);
 const IDLE: Duration = Duration::from_secs(50);
 
 /// A client that reads nothing for so long is given up, and so is an upstream that takes nothing.
-pub(super) const WRITE: Duration = Duration::from_secs(60);
+pub(super) const WRITE: Duration = Duration::from_mins(1);
 
 /// Probes keep a silent path open (an NLB forgets a flow after 350 s) and find a dead one.
 const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4, user_timeout: Duration::ZERO };
+    TcpKeepalive { idle: Duration::from_mins(1), interval: Duration::from_secs(15), count: 4, user_timeout: Duration::ZERO };
 
 /// A prototype of the peer for every upstream and service.
 pub(super) struct Peers(HashMap<(Arc<str>, &'static str), HttpPeer>);

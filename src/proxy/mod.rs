@@ -36,10 +36,7 @@ pub use app::Proxy;
 pub use exchange::Exchange;
 
 /// An idle keep-alive connection is kept so long: longer than the 350 s after which an NLB forgets a flow, so that the gateway is never the first.
-const KEEPALIVE: Duration = Duration::from_secs(360);
-
-/// A refused request's unread body is read and dropped for so long; then the connection ends.
-const DRAIN: Duration = Duration::from_secs(5);
+const KEEPALIVE: Duration = Duration::from_mins(6);
 
 /// The gateway as Pingora sees it.
 pub struct Gateway {
@@ -78,7 +75,8 @@ impl ProxyHttp for Gateway {
             connection.begin_exchange();
         }
         session.set_write_timeout(Some(dial::WRITE));
-        session.set_total_drain_timeout(Some(DRAIN));
+        // Off, Pingora drops a call half-way when the client sends the next one behind it.
+        session.as_downstream_mut().set_pipelining_enabled(true);
         // Only where Pingora keeps it: a request with both lengths has lost it, and must not get it back.
         if session.as_downstream().get_keepalive().is_some() {
             session.set_keepalive(Some(KEEPALIVE.as_secs()));

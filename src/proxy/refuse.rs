@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
@@ -13,6 +13,9 @@ use serde_json::json;
 use super::exchange::Exchange;
 use crate::domain::{Clock, Reason, Rejection};
 use crate::record::Attempt;
+
+/// What is left of a refused body may take so long; then the connection ends.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// A refusal is an error to Pingora: the rejection is its cause.
 impl From<Rejection> for Box<Error> {
@@ -29,16 +32,20 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     exchange.refused = Some(verdict.reason);
     verdict.tell(error, exchange);
     if answered {
-        // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success.
+        // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success, and so would HTTP/2's CANCEL,
+        // which a stream that is merely dropped is ended with: the SDK for JavaScript raises nothing then.
+        if session.is_http2() {
+            session.as_downstream_mut().shutdown().await;
+        }
         return silent;
     }
     let status = verdict.reason.status();
     exchange.progress.status = Some(status);
-    // Whether it will send its body without having been told to, nobody knows.
+    // Whether a client that waits for a 100 will send its body all the same, nobody knows.
     let holds_back = session.get_header(header::EXPECT).is_some() && session.response_written().is_none();
     let reuse = verdict.reuse && !holds_back && super::admit::keeps_alive(session);
     if reuse {
-        // What is left of the body is read behind the answer, below.
+        // Pingora ends a connection on which it answers before the body is read. What is left of it is read behind the answer.
         session.set_close_on_response_before_downstream_finish(false);
     } else if !session.is_http2() {
         session.set_keepalive(None);
@@ -47,29 +54,28 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
         Ok(sent) => {
             exchange.progress.bytes_out = sent;
             exchange.progress.complete = true;
-            // One that was too slow is not waited for again. On HTTP/2 the stream alone ends.
-            let drained = session.is_http2()
-                || holds_back
-                || verdict.reason == Reason::RequestTimeout
-                || drain(session, exchange, clock).await.is_ok();
-            FailToProxy { error_code: status, can_reuse_downstream: reuse && drained }
+            if reuse {
+                drain(session, exchange, clock).await;
+            }
+            // Where it can't be reused, that is what its keep-alive says: Pingora ends it, and lets the client read first.
+            FailToProxy { error_code: status, can_reuse_downstream: true }
         }
         Err(_) => silent,
     }
 }
 
-/// Whether the client has the head of an answer. What Pingora calls written may be a 100 or a 103, after which an answer is still owed.
+/// Whether the client has the head of its answer, beyond `100 Continue` and its like.
 pub(super) fn answered(session: &Session) -> bool {
-    session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
+    session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
-/// Reads what the client still sends, for a bounded time, and forgets it: a connection that is closed with bytes unread is reset, and the client loses
-/// the refusal (RFC 9112, section 9.6). Before the exchange ends, for a body's bytes are no head; the time is the client's, not ours.
-async fn drain(session: &mut Session, exchange: &mut Exchange, clock: &Clock) -> pingora::Result<()> {
+/// Reads and drops what is left of a refused body: before the exchange ends, for then it would count as the next head. The time is the client's.
+async fn drain(session: &mut Session, exchange: &mut Exchange, clock: &Clock) {
     let before = exchange.elapsed(clock);
-    let drained = session.as_downstream_mut().drain_request_body().await;
+    if !matches!(tokio::time::timeout(DRAIN, session.as_downstream_mut().drain_request_body()).await, Ok(Ok(()))) {
+        session.set_keepalive(None);
+    }
     exchange.progress.body_wait += exchange.elapsed(clock).saturating_sub(before);
-    drained
 }
 
 /// What is answered.
@@ -92,7 +98,8 @@ impl<'e> Verdict<'e> {
         let (reason, message) = match error.esource() {
             ErrorSource::Upstream => upstream(error),
             ErrorSource::Downstream => match error.etype() {
-                ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2 if !answered => {
+                // Custom: chunks that are none. H2Error is no fault of form: the client took its stream back.
+                ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::InvalidH2 | ErrorType::Custom(_) if !answered => {
                     (Reason::Malformed, "the request is not well-formed HTTP")
                 }
                 _ => return None,

@@ -15,14 +15,14 @@ use crate::config::upstreams::Credentials as Config;
 use crate::domain::{Clock, Secret};
 
 /// Renewed so long before they expire; AWS's own SDKs take five minutes too.
-const EARLY: Duration = Duration::from_secs(300);
+const EARLY: Duration = Duration::from_mins(5);
 
 /// After a failure, tried again so soon, and then ever more slowly up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Credentials without an expiry are looked at so often: a rotated profile or environment file is taken up without a restart.
-const REVISIT: Duration = Duration::from_secs(600);
+const REVISIT: Duration = Duration::from_mins(10);
 
 /// A key file is a line; more than this is not one.
 const FILE_MAX: u64 = 16 * 1024;
@@ -131,7 +131,7 @@ fn renewal(expires: Option<SystemTime>, now: SystemTime) -> Duration {
     let Some(expires) = expires else { return REVISIT };
     let left = expires.duration_since(now).unwrap_or_default();
     let early = EARLY.min(left / 2);
-    (left - early).saturating_sub(early.mul_f64(fastrand::f64() * 0.5)).max(RETRY_MIN)
+    left.saturating_sub(early).saturating_sub(early.mul_f64(fastrand::f64() * 0.5)).max(RETRY_MIN)
 }
 
 /// The whole chain of causes: the outermost says only that the provider failed.

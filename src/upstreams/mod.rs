@@ -7,6 +7,8 @@ mod credentials;
 mod headers;
 mod hosts;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fs;

@@ -46,9 +46,13 @@ pub struct Signer {
     key: ArcSwapOption<DayKey>,
 }
 
+/// SigV4's days are UTC's, without leap seconds, as the system clock's are.
+const SECONDS_A_DAY: u64 = 86_400;
+
 struct DayKey {
     keys: Arc<Keys>,
-    day: String,
+    /// Days since the epoch.
+    day: u64,
     hmac: hmac::Key,
 }
 
@@ -70,17 +74,8 @@ impl Signer {
     pub fn sign(&self, keys: &Arc<Keys>, request: &Request<'_>, now: SystemTime) -> Signed {
         let date = timestamp(now);
         let day = date.get(..8).unwrap_or_default();
-        let day_key = self.day_key(keys, day, now);
-
-        let mut canonical = Vec::with_capacity(512 + request.path.len() * 2 + request.query.len());
-        let mut signed_headers = String::with_capacity(128);
-        canonical_request(
-            &mut canonical,
-            &mut signed_headers,
-            request,
-            &date,
-            keys.session_token.as_ref().map(|token| token.expose().as_str()),
-        );
+        let token = keys.session_token.as_ref().map(|token| token.expose().as_str());
+        let Signing { canonical, names } = Signing::of(request, &date, token);
 
         let mut to_sign = String::with_capacity(192);
         to_sign.push_str("AWS4-HMAC-SHA256\n");
@@ -96,10 +91,15 @@ impl Signer {
         authorization.push('/');
         self.push_scope(&mut authorization, day);
         authorization.push_str(", SignedHeaders=");
-        authorization.push_str(&signed_headers);
+        authorization.push_str(&names);
         authorization.push_str(", Signature=");
-        push_hex(&mut authorization, hmac::sign(&day_key.hmac, to_sign.as_bytes()).as_ref());
+        push_hex(&mut authorization, self.seal(keys, to_sign.as_bytes(), now).as_ref());
         Signed { date, authorization }
+    }
+
+    /// The last step: the string to sign under the day's key.
+    pub(super) fn seal(&self, keys: &Arc<Keys>, to_sign: &[u8], now: SystemTime) -> hmac::Tag {
+        hmac::sign(&self.day_key(keys, now).hmac, to_sign)
     }
 
     fn push_scope(&self, out: &mut String, day: &str) {
@@ -109,13 +109,13 @@ impl Signer {
     }
 
     /// The key for these credentials on this day: kept until either changes. Two callers may derive it at once; they derive the same.
-    fn day_key(&self, keys: &Arc<Keys>, day: &str, now: SystemTime) -> Arc<DayKey> {
+    fn day_key(&self, keys: &Arc<Keys>, now: SystemTime) -> Arc<DayKey> {
+        let day = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / SECONDS_A_DAY;
         if let Some(kept) = self.key.load().as_ref().filter(|kept| Arc::ptr_eq(&kept.keys, keys) && kept.day == day) {
             return Arc::clone(kept);
         }
         let derived = aws_sigv4::sign::v4::generate_signing_key(keys.secret_access_key.expose(), now, &self.region, self.service);
-        let fresh =
-            Arc::new(DayKey { keys: Arc::clone(keys), day: day.to_owned(), hmac: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) });
+        let fresh = Arc::new(DayKey { keys: Arc::clone(keys), day, hmac: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) });
         self.key.store(Some(Arc::clone(&fresh)));
         fresh
     }
@@ -145,30 +145,43 @@ fn timestamp(now: SystemTime) -> String {
     out
 }
 
-/// Writes the canonical request, and the names of what it covers.
-fn canonical_request(out: &mut Vec<u8>, names: &mut String, request: &Request<'_>, date: &str, session_token: Option<&str>) {
-    out.extend_from_slice(request.method.as_bytes());
-    out.push(b'\n');
-    push_path(out, request.path);
-    out.push(b'\n');
-    push_query(out, request.query);
-    out.push(b'\n');
-    let added = [("x-amz-date", Some(date)), ("x-amz-security-token", session_token)];
-    let mut added = added.iter().filter_map(|(name, value)| value.map(|value| (*name, value.as_bytes()))).peekable();
-    let mut last = "";
-    for header in request.headers {
-        while let Some(own) = added.next_if(|own| own.0 < header.0) {
-            push_header(out, names, own, &mut last);
+/// What is signed, and what it covers.
+pub(super) struct Signing {
+    /// The canonical request.
+    pub(super) canonical: Vec<u8>,
+    /// The names of the headers in it, as `SignedHeaders` lists them.
+    names: String,
+}
+
+impl Signing {
+    pub(super) fn of(request: &Request<'_>, date: &str, session_token: Option<&str>) -> Self {
+        // A path may grow by half where it is all percent signs; more than this is rare.
+        let mut out = Vec::with_capacity(512 + request.path.len() + request.query.len());
+        let mut names = String::with_capacity(128);
+        out.extend_from_slice(request.method.as_bytes());
+        out.push(b'\n');
+        push_path(&mut out, request.path);
+        out.push(b'\n');
+        push_query(&mut out, request.query);
+        out.push(b'\n');
+        let added = [("x-amz-date", Some(date)), ("x-amz-security-token", session_token)];
+        let mut added = added.iter().filter_map(|(name, value)| value.map(|value| (*name, value.as_bytes()))).peekable();
+        let mut last = "";
+        for header in request.headers {
+            while let Some(own) = added.next_if(|own| own.0 < header.0) {
+                push_header(&mut out, &mut names, own, &mut last);
+            }
+            push_header(&mut out, &mut names, *header, &mut last);
         }
-        push_header(out, names, *header, &mut last);
+        for own in added {
+            push_header(&mut out, &mut names, own, &mut last);
+        }
+        out.extend_from_slice(b"\n\n");
+        out.extend_from_slice(names.as_bytes());
+        out.push(b'\n');
+        out.extend_from_slice(request.payload.as_bytes());
+        Self { canonical: out, names }
     }
-    for own in added {
-        push_header(out, names, own, &mut last);
-    }
-    out.extend_from_slice(b"\n\n");
-    out.extend_from_slice(names.as_bytes());
-    out.push(b'\n');
-    out.extend_from_slice(request.payload.as_bytes());
 }
 
 /// One canonical header: spaces at the ends cut, runs of spaces folded; a name that comes again joins the line before it.

@@ -57,6 +57,11 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Sends bytes as they are; false where the peer has closed before it took them all.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        tokio::time::timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("a peer that reads").is_ok()
+    }
+
     /// Reads one answer: by its length, its chunks, or to the end of the connection.
     pub(crate) async fn answer(&mut self) -> Answer {
         self.try_answer().await.expect("an answer before the connection ends")
@@ -143,15 +148,20 @@ impl Raw {
 
     /// Reads some more; false at the end, which a reset is too.
     async fn more(&mut self) -> bool {
-        let mut piece = [0; 64 * 1024];
-        match tokio::time::timeout(PATIENCE, self.stream.read(&mut piece)).await.expect("no byte in 30 s") {
-            Ok(0) | Err(_) => false,
-            Ok(n) => {
-                self.buffer.extend_from_slice(&piece[..n]);
-                true
-            }
-        }
+        self.buffer.reserve(64 * 1024);
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("no byte in 30 s");
+        read.is_ok_and(|n| n > 0)
     }
+}
+
+/// Waits until `condition` is true.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not in 30 s: {what}"));
 }
 
 /// An HTTP/1.1 request with a length.
@@ -179,7 +189,9 @@ pub(crate) async fn call(address: SocketAddr, request: impl AsRef<[u8]>) -> Answ
 
 /// An HTTP/2 connection by prior knowledge. The task that drives it ends with it.
 pub(crate) async fn h2c(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
-    let (send, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     send.ready().await.unwrap()
 }

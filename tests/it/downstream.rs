@@ -67,14 +67,10 @@ impl Ask {
 
     /// On the wire of HTTP/1.1.
     pub(crate) fn wire(&self) -> Vec<u8> {
-        let mut wire = format!("{} {} HTTP/1.1\r\nhost: gateway\r\n", self.method, self.path);
-        for (name, value) in &self.headers {
-            wire.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !self.body.is_empty() || self.method == http::Method::POST {
-            wire.push_str(&format!("content-length: {}\r\n", self.body.len()));
-        }
-        wire.push_str("\r\n");
+        let headers: Vec<String> = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let framed = !self.body.is_empty() || self.method == http::Method::POST;
+        let length = if framed { format!("content-length: {}\r\n", self.body.len()) } else { String::new() };
+        let wire = format!("{} {} HTTP/1.1\r\nhost: gateway\r\n{}{length}\r\n", self.method, self.path, headers.concat());
         let mut wire = wire.into_bytes();
         wire.extend_from_slice(&self.body);
         wire

@@ -76,10 +76,8 @@ impl Peer {
     }
 
     async fn more(&mut self) {
-        let mut piece = [0; 16 * 1024];
-        let n = tokio::time::timeout(PATIENCE, self.stream.read(&mut piece)).await.expect("a request in 30 s").unwrap();
+        let n = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("a request in 30 s").unwrap();
         assert!(n > 0, "the gateway left inside a request");
-        self.buffer.extend_from_slice(&piece[..n]);
     }
 }
 

@@ -14,7 +14,8 @@ pub(crate) struct Reference {
 pub(crate) fn references(source: &Source) -> Vec<Reference> {
     let module: Vec<String> =
         source.path.trim_end_matches(".rs").split('/').filter(|part| !matches!(*part, "mod" | "lib" | "main")).map(str::to_owned).collect();
-    let mut reader = Reader { tokens: tokens(&source.text), at: 0, depth: 0, file: module, inline: Vec::new(), out: Vec::new() };
+    let mut reader =
+        Reader { tokens: tokens(&source.text), at: 0, depth: 0, file: module, inline: Vec::new(), configs: Vec::new(), out: Vec::new() };
     reader.run();
     reader.out
 }
@@ -28,6 +29,8 @@ struct Reader {
     file: Vec<String>,
     /// Modules opened inside the file, with the depth that each began at.
     inline: Vec<(usize, String)>,
+    /// The names under which the file has imported `crate::config` whole, as rooms do whose own words are the same.
+    configs: Vec<String>,
     out: Vec<Reference>,
 }
 
@@ -165,9 +168,11 @@ impl Reader {
     fn use_tree(&mut self, prefix: &[String]) {
         let mut path = prefix.to_vec();
         let line = self.line();
+        let mut name = None;
         loop {
             match self.token(0).cloned() {
                 Some(Token::Word(word)) if word == "as" => {
+                    name = self.word(1).map(str::to_owned);
                     self.at += 2;
                     continue;
                 }
@@ -190,6 +195,9 @@ impl Reader {
                 _ => break,
             }
             self.at += 1;
+        }
+        if matches!(path.as_slice(), [first, second] if first == "crate" && second == "config") {
+            self.configs.push(name.unwrap_or_else(|| "config".to_owned()));
         }
         self.found(line, path);
     }
@@ -226,6 +234,9 @@ impl Reader {
                     rest = after;
                 }
                 [vec!["crate".to_owned()], module, rest.to_vec()].concat()
+            }
+            name if self.configs.iter().any(|config| config == name) => {
+                [vec!["crate".to_owned(), "config".to_owned()], path[1..].to_vec()].concat()
             }
             name if name == "pingora" || name.starts_with("pingora_") => path,
             _ => return,

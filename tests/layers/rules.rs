@@ -139,14 +139,14 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
             Some("the emulator imports `domain` at most: sharing more, it would share the gateway's faults".to_owned())
         }
         _ if target == "emulator" && here != Top => Some("only the command line starts the emulator".to_owned()),
-        (Room, Config) if member == Some(part) => None,
+        // `use crate::config;` alone: what is named by it is judged where it is named.
+        (Room, Config) if member.is_none_or(|section| section == part) => None,
         (Room, Config) => Some(format!("a room imports `config::{part}` only: its own key of gateway.yaml")),
         (Room, Room) => Some("a room knows no other room; what they share is a word of `domain`, what joins them is `proxy`".to_owned()),
         (Around, Room | Proxy) if part == "admin" && target != "record" => {
             Some("the admin listener reads `record` and `state`: no other room, and not the corridor".to_owned())
         }
-        (Around, Around) if stage(part) < stage(target) => None,
-        (Top, Top) if target == "cli" || target == "demo" => None,
+        (Around, Around) | (Top, Top) if stage(part) < stage(target) => None,
         _ if there < here => None,
         _ => Some(format!(
             "`{part}` may not know `{target}`: main, cli, demo -> server, reload, admin, emulator -> proxy -> state -> rooms -> config -> domain"
@@ -156,7 +156,7 @@ fn inward(part: &str, target: &str, member: Option<&str>) -> Option<String> {
 
 /// The order within one layer, so that it stays free of cycles.
 fn stage(part: &str) -> usize {
-    ["main", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
+    ["main", "lib", "cli", "demo", "server", "reload", "admin", "emulator"].iter().position(|name| *name == part).unwrap_or(usize::MAX)
 }
 
 /// Where Pingora may be named. The facade `pingora` re-exports all of it, its `prelude` the proxy too.

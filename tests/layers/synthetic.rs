@@ -53,7 +53,10 @@ fn a_room_imports_its_own_section_of_the_configuration_only() {
     accepts("limits/bucket.rs", "use super::key::Key;\nuse super::*;\npub(in crate::limits) fn f() {}");
     refuses("limits/mod.rs", "use crate::config::routes::Route;", "a room imports `config::limits` only");
     refuses("limits/mod.rs", "use crate::config::Config;", "a room imports `config::limits` only");
-    refuses("call/mod.rs", "use crate::config;", "a room imports `config::call` only");
+    accepts("call/mod.rs", "use crate::config;\nfn f(c: &config::call::Call) {}");
+    refuses("call/mod.rs", "use crate::config;\nfn f(c: &config::limits::Rule) {}", "src/call/mod.rs:2: `crate::config::limits::Rule`");
+    refuses("call/mod.rs", "use crate::config::{self as c};\nfn f(c: &c::Config) {}", "a room imports `config::call` only");
+    refuses("call/mod.rs", "use crate::{domain, config};\nuse config::limits::Rule;", "a room imports `config::call` only");
 }
 
 #[test]

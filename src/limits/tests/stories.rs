@@ -1,0 +1,137 @@
+//! Any story of calls goes as the textbook has it.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn steps() -> impl Strategy<Value = Vec<(u64, u8, u8)>> {
+    let pause = prop_oneof![4 => Just(0), 2 => 0..2_000_000_u64, 2 => 0..300_000_000_u64, 1 => 0..5_000_000_000_u64];
+    prop::collection::vec((pause, 0_u8..3, 0_u8..3), 1..120)
+}
+
+fn terms() -> impl Strategy<Value = (u64, Duration, u64)> {
+    let rate = (1_u64..2_000, prop::sample::select(vec![SECOND, MINUTE, HOUR]));
+    (rate, prop_oneof![Just(1), 1..12_u64, Just(u64::MAX)]).prop_map(|((events, period), burst)| (events, period, burst))
+}
+
+fn name(n: u8) -> String {
+    format!("n{n}")
+}
+
+/// A bucket as the textbook has it: whole tokens by exact fractions, in units of one nanosecond's refill.
+#[derive(Clone)]
+struct Textbook {
+    level: u128,
+    seen: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn no_window_of_any_story_sees_more_than_burst_and_rate(
+        (events, period, burst) in terms(),
+        steps in steps(),
+        sweeps in any::<u64>(),
+        capacity in prop::sample::select(vec![2_usize, 1_000]),
+    ) {
+        let start = start();
+        let buckets = Buckets::new(capacity, start);
+        let limits = Limits::build(&[per_tenant(events, period, burst)], Arc::clone(&buckets));
+        let mut clock = 0;
+        let mut passed: HashMap<u8, Vec<u64>> = HashMap::new();
+        for (at, (pause, tenant, _)) in steps.into_iter().enumerate() {
+            clock += pause;
+            let now = start + Duration::from_nanos(clock);
+            // Two tenants have buckets of their own at any capacity.
+            let tenant = tenant % 2;
+            if limits.admit(&caller(&name(tenant), None), now).is_ok() {
+                passed.entry(tenant).or_default().push(clock);
+            }
+            if sweeps >> (at % 64) & 1 == 1 {
+                buckets.sweep(now);
+            }
+        }
+        for times in passed.values() {
+            for (first, from) in times.iter().enumerate() {
+                for (count, to) in times[first..].iter().enumerate() {
+                    // count + 1 - burst <= rate * t, in whole numbers.
+                    let above = (count as u128 + 1).saturating_sub(u128::from(burst));
+                    prop_assert!(above * period.as_nanos() <= u128::from(events) * u128::from(to - from));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_story_goes_as_the_textbook_has_it_for_all_rules_or_none(
+        tenants in terms(), users in terms(), steps in steps(), sweeps in any::<u64>(),
+    ) {
+        let start = start();
+        let buckets = Buckets::new(1_000, start);
+        let rules = [per_tenant(tenants.0, tenants.1, tenants.2), per_user("user", users.0, users.1, users.2)];
+        let limits = Limits::build(&rules, Arc::clone(&buckets));
+        let mut model: HashMap<String, Textbook> = HashMap::new();
+        let mut clock = 0;
+        for (at, (pause, tenant, user)) in steps.into_iter().enumerate() {
+            clock += pause;
+            let now = start + Duration::from_nanos(clock);
+            let keys = [(name(tenant), tenants), (format!("{tenant}/{user}"), users)];
+            let mut all = true;
+            let mut longest = 0;
+            for (key, (events, period, burst)) in &keys {
+                let token = period.as_nanos().div_ceil(u128::from(*events));
+                let full = token * u128::from(*burst);
+                let bucket = model.entry(key.clone()).or_insert(Textbook { level: full, seen: clock });
+                bucket.level = (bucket.level + u128::from(clock - bucket.seen)).min(full);
+                bucket.seen = clock;
+                all &= bucket.level >= token;
+                longest = longest.max(token.saturating_sub(bucket.level));
+            }
+            let before = buckets.dump();
+            match limits.admit(&caller(&name(tenant), Some(&name(user))), now) {
+                Ok(admission) => {
+                    prop_assert!(all, "admitted against the book");
+                    let mut fewest = u128::MAX;
+                    for (key, (events, period, burst)) in &keys {
+                        let token = period.as_nanos().div_ceil(u128::from(*events));
+                        let bucket = model.get_mut(key).unwrap();
+                        bucket.level -= token;
+                        if *burst < u64::MAX {
+                            fewest = fewest.min(bucket.level / token);
+                        }
+                    }
+                    if fewest < u128::MAX {
+                        prop_assert_eq!(u128::from(admission.tightest().unwrap().remaining), fewest);
+                    }
+                }
+                Err(refused) => {
+                    prop_assert!(!all, "refused against the book");
+                    prop_assert_eq!(refused.retry_after.unwrap().as_nanos(), longest);
+                    prop_assert_eq!(buckets.dump(), before, "a refusal moves nothing");
+                }
+            }
+            if sweeps >> (at % 64) & 1 == 1 {
+                buckets.sweep(now);
+            }
+        }
+    }
+
+    #[test]
+    fn rules_do_not_touch_each_other(one in terms(), other in terms(), steps in steps()) {
+        let start = start();
+        let alone = Limits::build(&[per_tenant(one.0, one.1, one.2)], buckets(start));
+        let shared = buckets(start);
+        let mine = Limits::build(&[per_tenant(one.0, one.1, one.2)], Arc::clone(&shared));
+        let theirs = Limits::build(&[rule("theirs", other.0, other.1, other.2, &[Dimension::Tenant])], shared);
+        let mut now = start;
+        for (pause, tenant, times) in steps {
+            now += Duration::from_nanos(pause);
+            let who = caller(&name(tenant), None);
+            admitted(&theirs, &who, now, times.into());
+            prop_assert_eq!(alone.admit(&who, now).is_ok(), mine.admit(&who, now).is_ok());
+        }
+    }
+}

@@ -1,7 +1,10 @@
 //! One binary for all integration tests, since each links everything: real sockets on loopback, port 0, no sleeps.
 
 #![cfg(test)]
-#![expect(clippy::disallowed_methods, reason = "a test's runtime owns its tasks, and ends them with it; tokens expire by the system's clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's runtime owns its tasks, and ends them with it; tokens expire by the system's clock"
+)]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers far below 2^53")]
 
 mod binary;
@@ -9,6 +12,7 @@ mod bodies;
 mod client;
 mod connections;
 mod downstream;
+mod record;
 mod refusals;
 mod scripted;
 mod sdk;

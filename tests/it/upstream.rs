@@ -67,10 +67,10 @@ async fn a_pool_full_of_dead_connections_costs_the_client_nothing() {
     assert_eq!(world.emulator.connections(), KEPT as u64);
 
     world.emulator.inject(Fault::CloseOnReuse, 10_000);
-    for dead in 1..=KEPT {
+    for dead in (1_u32..).take(KEPT) {
         assert_eq!(call(&world, Way::Http1, &ask(&world)).await.status, 200);
         // One at most for each request: the second try takes none that was kept.
-        assert!(attempts(&world, "stale") <= dead as f64);
+        assert!(attempts(&world, "stale") <= f64::from(dead));
     }
 }
 
@@ -212,7 +212,7 @@ async fn every_attempt_is_signed_anew_with_the_same_body() {
         peer.say(answer).await;
         let first = peer.request().await;
         // A minute passes until the kept connection breaks.
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         drop(peer);
         let mut peer = upstream.accept().await;
         let second = peer.request().await;

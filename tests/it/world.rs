@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) expired_token: String,
     /// A gateway that asks nobody.
     pub(crate) anonymous_url: String,
-    _anonymous: Option<Running>,
+    anonymous: Option<Running>,
     /// For tenant `limited`.
     pub(crate) limited_token: String,
     pub(crate) dir: PathBuf,
@@ -74,14 +74,14 @@ pub(crate) async fn start_for_sdks() -> World {
     let endpoint = format!("http://{}", world.emulator.address());
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
-    world._anonymous = Some(anonymous);
+    world.anonymous = Some(anonymous);
     world
 }
 
 impl World {
     pub(crate) async fn build(setting: Setting) -> Self {
         // Every gateway connects over TLS with the process's provider; the first test to come installs it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&dir).unwrap();
         let authority = Authority::new().unwrap();
@@ -119,7 +119,7 @@ impl World {
         let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         Self {
             plain,
             tls,
@@ -134,7 +134,7 @@ impl World {
             emulator,
             gateway,
             anonymous_url: String::new(),
-            _anonymous: None,
+            anonymous: None,
             dir,
         }
     }
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// A token with just these claims beside issuer, audience and an expiry in an hour.
-    pub(crate) fn token_with(&self, claims: serde_json::Value) -> String {
+    pub(crate) fn token_with(&self, claims: &serde_json::Value) -> String {
         let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
         let mut all = json!({ "iss": ISSUER, "aud": AUDIENCE, "exp": expires });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
@@ -162,7 +162,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        drop(fs::remove_dir_all(&self.dir));
     }
 }
 

@@ -27,16 +27,6 @@ async fn log(world: &World) -> Vec<Value> {
 
 const LOGGED: &str = "record: { access_log: { to: access.log } }";
 
-/// Waits until nothing is in flight: a line is written when its exchange is over, which the client may know before.
-async fn until_idle(world: &World) {
-    let idle = async {
-        while world.metric("tollgate_in_flight") > 0.0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, idle).await.expect("nothing in flight within 30 s");
-}
-
 /// Asserts that `line` has these fields; `null` where it must not.
 #[track_caller]
 fn has(line: &Value, expected: &Value) {
@@ -49,22 +39,22 @@ fn has(line: &Value, expected: &Value) {
 async fn five_fates_and_their_lines(way: Way) {
     let world = world(LOGGED).await;
     let refused = call(&world, way, &Ask::post(CONVERSE, converse("one")).header("user-agent", "test/1")).await;
-    until_idle(&world).await;
+    world.until_idle().await;
     let answered = call(&world, way, &ask(&world)).await;
-    until_idle(&world).await;
+    world.until_idle().await;
     let stream = Ask::post("/model/amazon.nova-lite-v1%3A0/converse-stream", converse("one two")).token(&world.token);
     let (got, end) = open(&world, way, &stream.clone().fault("close-between-frames")).await.rest().await;
     assert!(end.is_err());
-    until_idle(&world).await;
+    world.until_idle().await;
     let mut left = open(&world, way, &stream.fault("gated")).await;
     world.emulator.release(1);
     left.piece().await.unwrap().unwrap();
     let _connection = left.leave();
     let gone = world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == Outcome::PeerLeft));
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
-    until_idle(&world).await;
+    world.until_idle().await;
     assert_eq!(call(&world, way, &ask(&world).fault("close")).await.status, 502);
-    until_idle(&world).await;
+    world.until_idle().await;
 
     let lines = log(&world).await;
     let version = if way.is_http2() { "2" } else { "1.1" };

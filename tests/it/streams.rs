@@ -48,16 +48,6 @@ async fn events(emulator: &Emulator, ask: &Ask) -> Vec<Vec<u8>> {
     events
 }
 
-/// Waits until nothing is in flight any more.
-async fn until_idle(world: &World) {
-    let idle = async {
-        while world.metric("tollgate_in_flight") > 0.0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, idle).await.expect("nothing in flight within 30 s");
-}
-
 /// Waits until the emulator's last exchange has ended so.
 async fn until_last(world: &World, outcome: Outcome) {
     let last = world.emulator.requests_until(|all| all.last().is_some_and(|last| last.outcome == outcome));
@@ -165,7 +155,7 @@ async fn a_stream_that_breaks_upstream_is_broken_downstream() {
             }
         }
     }
-    until_idle(&world).await;
+    world.until_idle().await;
     assert_eq!(world.metric("tollgate_refusals_total{reason=\"upstream_broken\"}"), 4.0 * 4.0 * 6.0);
 }
 
@@ -194,7 +184,7 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_ends_the_upstream_call()
             incoming.piece().await.unwrap().unwrap();
             let connection = incoming.leave();
             until_last(&world, Outcome::PeerLeft).await;
-            until_idle(&world).await;
+            world.until_idle().await;
             // On HTTP/2 the connection has outlived its stream.
             if let Some(send) = connection {
                 let answer = Client::Http2(send).call(&Ask::get("/foundation-models").token(&world.token)).await;
@@ -214,7 +204,7 @@ async fn a_client_that_leaves_before_the_first_byte_ends_the_upstream_call() {
         tokio::time::timeout(PATIENCE, begun).await.unwrap();
         let _connection = opening.leave();
         until_last(&world, Outcome::PeerLeft).await;
-        until_idle(&world).await;
+        world.until_idle().await;
     }
     assert_eq!(world.metric("tollgate_upstream_attempts_total{outcome=\"abandoned\"}"), 4.0);
 }
@@ -244,7 +234,7 @@ async fn a_client_that_leaves_while_its_large_body_is_answered_ends_the_upstream
             tokio::time::timeout(PATIENCE, begun).await.expect("the request upstream within 30 s");
             drop(raw);
             until_last(&world, Outcome::PeerLeft).await;
-            until_idle(&world).await;
+            world.until_idle().await;
         }
     }
 }
@@ -258,6 +248,8 @@ async fn hints_before_the_answer_do_no_harm() {
         let ask = ask.clone().token(&world.token).fault("early-hints");
         let mut incoming = open(&world, way, &ask).await;
         assert_eq!((incoming.status, incoming.rest().await), (http::StatusCode::OK, (whole.clone(), Ok(()))), "{way:?}");
+        // Kept by then, for the next.
+        world.until_idle().await;
     }
     // The connection upstream is none the worse.
     assert_eq!(world.emulator.connections(), 1);

@@ -91,6 +91,7 @@ async fn a_fresh_connection_that_breaks_is_a_502_and_the_request_is_sent_once() 
 async fn a_kept_connection_that_breaks_inside_an_answer_is_not_tried_again() {
     let world = world("").await;
     assert_eq!(call(&world, Way::Http1, &ask(&world)).await.status, 200);
+    world.until_idle().await;
     let mut raw = Raw::connect(world.plain).await;
     raw.send(ask(&world).fault("cut-mid-frame").wire()).await;
     // The head had come: no second call that somebody pays for. The client sees its connection end inside an answer, or, where so little of it has come
@@ -222,6 +223,7 @@ async fn every_attempt_is_signed_anew_with_the_same_body() {
     let calls = async {
         for _ in 0..2 {
             assert_eq!(client.call(&ask).await.status, 200);
+            upstream.world.until_idle().await;
         }
     };
     let ((first, second), ()) = tokio::join!(script, calls);

@@ -13,6 +13,8 @@ use tollgate::domain::{Clock, ManualClock, Secret};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::server::Running;
 
+use crate::client::PATIENCE;
+
 /// An emulator, a gateway before it, and what a client needs.
 pub(crate) struct World {
     pub(crate) emulator: Emulator,
@@ -149,6 +151,16 @@ impl World {
         let metrics = self.metrics();
         let line = metrics.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.unwrap_or_else(|| panic!("no series {series} in\n{metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until nothing is in flight any more: an exchange is over, its line recorded and its upstream connection kept, a little after its client knows.
+    pub(crate) async fn until_idle(&self) {
+        let idle = async {
+            while self.metric("tollgate_in_flight") > 0.0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, idle).await.expect("nothing in flight within 30 s");
     }
 
     /// A token with just these claims beside issuer, audience and an expiry in an hour.

@@ -50,19 +50,26 @@ pub(crate) struct Peer {
 impl Peer {
     /// Reads one request with a length, and returns its head.
     pub(crate) async fn request(&mut self) -> String {
+        self.next_request().await.expect("a request before the gateway leaves")
+    }
+
+    /// Reads one more; none where the gateway ends the connection instead.
+    pub(crate) async fn next_request(&mut self) -> Option<String> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
-            self.more().await;
+            if !self.more().await {
+                return None;
+            }
         };
         let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
         let length: usize = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         while self.buffer.len() < length {
-            self.more().await;
+            assert!(self.more().await, "the gateway left inside a request");
         }
         self.buffer.drain(..length);
-        head
+        Some(head)
     }
 
     /// Says this.
@@ -75,9 +82,9 @@ impl Peer {
         self.stream.set_zero_linger().unwrap();
     }
 
-    async fn more(&mut self) {
-        let n = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("a request in 30 s").unwrap();
-        assert!(n > 0, "the gateway left inside a request");
+    async fn more(&mut self) -> bool {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("a request in 30 s");
+        read.is_ok_and(|n| n > 0)
     }
 }
 

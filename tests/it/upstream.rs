@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
@@ -97,7 +98,7 @@ async fn a_kept_connection_that_breaks_inside_an_answer_is_not_tried_again() {
     // The head had come: no second call that somebody pays for. The client sees its connection end inside an answer, or, where so little of it has come
     // that it was not sent off yet, before one: SDKs take both for a broken call.
     assert!(raw.unfinished_answer().await);
-    assert_eq!((world.emulator.requests().len(), world.emulator.connections()), (2, 1));
+    assert_eq!((world.emulator.requests().len(), attempts(&world, "stale")), (2, 0.0));
     let mut incoming = open(&world, Way::H2c, &ask(&world).fault("cut-mid-frame")).await;
     assert_eq!(incoming.rest().await.1, Err(Broken::Reset));
 }
@@ -207,21 +208,28 @@ async fn every_attempt_is_signed_anew_with_the_same_body() {
     let mut client = Client::connect(&upstream.world, Way::Http1).await;
     let ask = ask(&upstream.world);
     let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    let done = AtomicBool::new(false);
     let script = async {
-        let mut peer = upstream.accept().await;
-        peer.request().await;
-        peer.say(answer).await;
-        let first = peer.request().await;
+        let (peer, first) = loop {
+            let mut peer = upstream.accept().await;
+            peer.request().await;
+            peer.say(answer).await;
+            // Pingora may lose a connection that is asked for while it is being put back (`failed to acquire reusable stream`, connectors/mod.rs 0.9.1).
+            if let Some(first) = peer.next_request().await {
+                break (peer, first);
+            }
+        };
         // A minute passes until the kept connection breaks.
         clock.advance(Duration::from_mins(1));
         drop(peer);
         let mut peer = upstream.accept().await;
         let second = peer.request().await;
+        done.store(true, Ordering::Relaxed);
         peer.say(answer).await;
         (first, second)
     };
     let calls = async {
-        for _ in 0..2 {
+        while !done.load(Ordering::Relaxed) {
             assert_eq!(client.call(&ask).await.status, 200);
             upstream.world.until_idle().await;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// No step of a test takes longer; one that would, fails instead of hanging.
@@ -29,9 +29,9 @@ impl Answer {
     }
 }
 
-/// A raw HTTP/1.1 connection.
-pub(crate) struct Raw {
-    stream: TcpStream,
+/// A raw HTTP/1.1 connection, plain or (over another stream) TLS.
+pub(crate) struct Raw<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -39,12 +39,19 @@ impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// Sends bytes as they are; false where the peer has closed before it took them all.
@@ -120,6 +127,11 @@ impl Raw {
         self.buffer.is_empty() && !self.more().await
     }
 
+    /// Whether the peer ends the connection within `time`, with no byte before it.
+    pub(crate) async fn is_ended_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.is_ended()).await.unwrap_or(false)
+    }
+
     async fn fill(&mut self, length: usize) -> Result<(), &'static str> {
         while self.buffer.len() < length {
             if !self.more().await {
@@ -179,9 +191,17 @@ pub(crate) async fn call(address: SocketAddr, request: impl AsRef<[u8]>) -> Answ
 pub(crate) async fn h2c(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
+    h2_over(stream).await.0
+}
+
+/// An HTTP/2 connection over any stream, and the task that drives it to its end.
+pub(crate) async fn h2_over<S>(stream: S) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    send.ready().await.unwrap()
+    let driven = tokio::spawn(connection);
+    (send.ready().await.unwrap(), driven)
 }
 
 /// Sends one HTTP/2 request; `length` is whether its `content-length` is told.

@@ -48,6 +48,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// What carries it.
+    pub(crate) const fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Reads so many bytes.
+    pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
+        self.fill(length).await.unwrap();
+        self.buffer.drain(..length).collect()
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
@@ -122,6 +133,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// Reads to the end of the connection.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Whether the peer ends the connection without another byte.
     pub(crate) async fn is_ended(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await
@@ -143,14 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     /// Reads some more; false at the end, which a reset is too.
     async fn more(&mut self) -> bool {
-        let mut piece = [0; 64 * 1024];
-        match tokio::time::timeout(PATIENCE, self.stream.read(&mut piece)).await.expect("no byte in 30 s") {
-            Ok(0) | Err(_) => false,
-            Ok(n) => {
-                self.buffer.extend_from_slice(&piece[..n]);
-                true
-            }
-        }
+        self.buffer.reserve(64 * 1024);
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.expect("no byte in 30 s");
+        read.is_ok_and(|read| read > 0)
     }
 }
 

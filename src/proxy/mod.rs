@@ -230,7 +230,9 @@ impl ProxyHttp for Gateway {
             complete: progress.complete && (error.is_none() || exchange.refused.is_some()),
             user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
         });
-        if let Some(connection) = connection(session) {
+        if session.as_downstream_mut().is_body_done()
+            && let Some(connection) = connection(session)
+        {
             connection.end_exchange();
         }
     }

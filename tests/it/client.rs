@@ -211,7 +211,9 @@ pub(crate) async fn h2_over<S>(stream: S) -> (h2::client::SendRequest<Bytes>, to
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    // By default the library takes 32 KiB of small frames that wait to be read for an attack; a test's many streams of small events are none.
+    let mut builder = h2::client::Builder::new();
+    let (send, connection) = builder.data_frame_budget(16 * 1024 * 1024).handshake(stream).await.unwrap();
     let driven = tokio::spawn(connection);
     (send.ready().await.unwrap(), driven)
 }

@@ -159,7 +159,6 @@ async fn two_hundred_streams_run_at_once_on_one_http2_connection() {
     eventually("all are at the emulator", || world.emulator.requests().len() == STREAMS).await;
     assert_eq!(world.metric("tollgate_in_flight"), 200.0);
     world.emulator.release(100_000);
-    // All are read at once: the client's own library gives up on streams whose many small frames no one takes.
     let mut reading = tokio::task::JoinSet::new();
     for answer in answers {
         reading.spawn(async move { whole(answer.await.unwrap()).await.unwrap() });

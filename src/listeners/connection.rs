@@ -101,6 +101,17 @@ impl Connection {
         }
     }
 
+    /// Waits for the first bytes, and keeps them for whoever reads. A client that leaves before them is an error.
+    pub(super) async fn begin(&mut self) -> io::Result<()> {
+        let mut first = [0; H2_PREFACE.len()];
+        let n = self.read(&mut first).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.peeked = Bytes::copy_from_slice(first.get(..n).unwrap_or_default());
+        Ok(())
+    }
+
     /// A request's head is whole: from here on its exchange keeps the time.
     pub fn begin_exchange(&self) {
         self.pace.enter(Phase::Serving);

@@ -221,10 +221,11 @@ async fn a_kept_connection_that_closes_at_the_wrong_moment_costs_the_client_noth
     let world = world("").await;
     for (size, framing) in [10, 200_000, 5_000_000].into_iter().flat_map(|size| ["length", "chunked", "h2"].map(|framing| (size, framing)))
     {
-        // Two calls: were there no idle connection before, there is one for the second.
+        // Two calls: once the first has ended, its connection is idle, and the second takes it.
         let mut answered = Vec::new();
         for turn in ["first", "second"] {
             if turn == "second" {
+                eventually("the first has ended", || world.metric("tollgate_in_flight") == 0.0).await;
                 world.emulator.inject(Fault::CloseOnReuse, 1);
             }
             let (path, body) = (format!("{framing}/{size}/{turn}"), body(size));
@@ -332,6 +333,7 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
         arrived_once(&world, path, &body, &raw.answer().await);
     }
     // A retry after it is as free as any.
+    eventually("the last has ended", || world.metric("tollgate_in_flight") == 0.0).await;
     world.emulator.inject(Fault::CloseOnReuse, 1);
     raw.send(head(&world, "expect/again", "Content-Length: 3\r\nExpect: 100-Continue\r\n")).await;
     assert_eq!(raw.answer().await.status, StatusCode::CONTINUE);

@@ -19,8 +19,12 @@ use crate::server::Running;
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
 const DRAIN: Duration = Duration::from_mins(1);
 
-/// What is logged unless `RUST_LOG` says otherwise. Pingora's proxy repeats at `error` what clients do wrong; the gateway says its own.
-const LOG: &str = "info,pingora_proxy=off,pingora_core=warn,aws_config=warn";
+/// What is logged unless `RUST_LOG` says otherwise.
+const LOG: &str = "info,aws_config=warn";
+
+/// Never logged, whatever `RUST_LOG` says: these write whole heads, credentials included, when a request is malformed or at `debug`. The gateway tells
+/// in its own words what goes wrong.
+const QUIET: [&str; 3] = ["pingora_proxy=off", "pingora_core=off", "h2=off"];
 
 /// An edge proxy for Amazon Bedrock: it authenticates, limits, signs, streams and counts.
 #[derive(Parser)]
@@ -100,7 +104,15 @@ fn in_runtime(command: impl Future<Output = Result<(), String>>) -> Result<(), S
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
+    let mut filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG.into());
+    for directive in QUIET.iter().filter_map(|quiet| quiet.parse().ok()) {
+        filter = filter.add_directive(directive);
+    }
+    // The default hook prints the message, which may hold what the panic was about.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a task panicked");
+    }));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Text for a person; JSON for a collector.
     if std::io::stderr().is_terminal() { log.with_target(false).init() } else { log.json().init() }
@@ -150,4 +162,22 @@ async fn stop_signal() -> Result<(), String> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use tracing_subscriber::filter::Directive;
+
+    use super::*;
+
+    #[test]
+    fn what_must_stay_quiet_is_well_formed() {
+        assert!(QUIET.iter().all(|quiet| quiet.parse::<Directive>().is_ok()));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -136,7 +136,8 @@ Tollgate is up, with a Bedrock emulator behind it. Ctrl-C stops both.
 The token below is for tenant `demo`, user `alice`, and lasts 12 hours. Paste this into another shell first:
 
   export AWS_BEARER_TOKEN_BEDROCK={token}
-  export AWS_ENDPOINT_URL_BEDROCK_RUNTIME=https://{tls} AWS_CA_BUNDLE={dir}/ca.pem NODE_EXTRA_CA_CERTS={dir}/ca.pem AWS_REGION=us-east-1
+  export AWS_ENDPOINT_URL_BEDROCK_RUNTIME=https://{tls} AWS_CA_BUNDLE={dir}/ca.pem NODE_EXTRA_CA_CERTS={dir}/ca.pem
+  export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
 
 curl:
 

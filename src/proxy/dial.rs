@@ -54,6 +54,16 @@ impl Peers {
         peer.options.read_timeout = Some(timeouts.idle);
         Some(peer)
     }
+
+    /// The same for a second try: never a kept connection, for where one was dead its siblings may be too (a NAT that forgot its flows, a server
+    /// that was replaced), and a request would meet them one after another. Pingora has no such switch: a key that nothing is kept under is one.
+    pub(super) fn fresh_peer(&self, upstream: &Upstream, service: &'static str, timeouts: Timeouts) -> Option<Box<HttpPeer>> {
+        let mut peer = self.peer(upstream, service, timeouts)?;
+        peer.group_key = fastrand::u64(..);
+        // Nor is it kept under that key, where nobody would find it.
+        peer.options.idle_timeout = Some(Duration::ZERO);
+        Some(peer)
+    }
 }
 
 fn prototype(upstream: &Upstream, endpoint: &Endpoint) -> HttpPeer {
@@ -97,5 +107,49 @@ impl Connect for Dialer {
             };
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn dialer(addresses: Vec<SocketAddr>) -> Dialer {
+        let host = Host { name: "bedrock.example".into(), port: 443, tls: true };
+        Dialer { addresses: Arc::new(Addresses::resolved(host, addresses)) }
+    }
+
+    /// An address at which nothing listens any more.
+    async fn dead() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_costs_no_connection_while_another_lives() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        // An address of a family that this machine may not have is as good as dead.
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, dead().await.port()));
+        let dialer = dialer(vec![dead().await, v6, live, dead().await]);
+        let nowhere = PingoraAddr::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443)));
+        // Every turn begins with another address.
+        for _ in 0..8 {
+            let stream = Connect::connect(&dialer, &nowhere).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            drop((stream, accepted));
+        }
+    }
+
+    #[tokio::test]
+    async fn where_every_address_is_dead_the_last_failure_is_told() {
+        let (first, second) = (dead().await, dead().await);
+        let nowhere = PingoraAddr::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443)));
+        let error = Connect::connect(&dialer(vec![first, second]), &nowhere).await.unwrap_err();
+        assert_eq!(*error.etype(), ErrorType::ConnectRefused);
+        assert!(error.to_string().contains(&second.to_string()), "{error}");
     }
 }

@@ -90,10 +90,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
+        // Before a connection is made: what can't be signed opens none.
+        send::keys(admitted, &self.live.clock)?;
         exchange.progress.attempts += 1;
         exchange.progress.connecting = Some(exchange.elapsed(&self.live.clock));
-        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
-        let peer = exchange.plane.peers.peer(&admitted.upstream, admitted.call.service.prefix, admitted.plan.timeouts);
+        let (upstream, service, timeouts) = (&admitted.upstream, admitted.call.service.prefix, admitted.plan.timeouts);
+        let peers = &exchange.plane.peers;
+        let first = exchange.progress.attempts == 1;
+        let peer = if first { peers.peer(upstream, service, timeouts) } else { peers.fresh_peer(upstream, service, timeouts) };
         Ok(peer.ok_or_else(unadmitted)?)
     }
 

@@ -29,7 +29,11 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     exchange.refused = Some(verdict.reason);
     verdict.tell(error, exchange);
     if answered {
-        // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success.
+        // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success, and so would HTTP/2's CANCEL,
+        // which a stream that is merely dropped is ended with: the SDK for JavaScript raises nothing then.
+        if session.is_http2() {
+            session.as_downstream_mut().shutdown().await;
+        }
         return silent;
     }
     let status = verdict.reason.status();

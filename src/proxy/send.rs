@@ -1,24 +1,24 @@
 //! The request as AWS gets it: host, headers and signature, made anew for every attempt.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{OrErr, Result};
 
 use super::exchange::Admitted;
 use crate::domain::{Clock, Reason, Rejection};
-use crate::upstreams::{Fate, Request, fate};
+use crate::upstreams::{Fate, Keys, Request, fate};
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// Turns the client's head into the one that goes upstream. Signed last: the signature covers what comes before, and a retry may have changed it.
 pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, clock: &Clock) -> Result<()> {
-    let Admitted { call, body, endpoint, upstream, .. } = admitted;
+    let Admitted { call, body, endpoint, .. } = admitted;
     let now = clock.wall();
-    let Some(keys) = upstream.credentials.current(now) else {
-        let message = "the gateway has no AWS credentials at the moment";
-        return Err(Rejection::new(Reason::NoCredentials, message).retry_after(std::time::Duration::from_secs(5)).into());
-    };
+    let keys = keys(admitted, clock)?;
 
     strip(head);
     if call.query.is_empty() {
@@ -55,6 +55,14 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, clock: &Clo
     authorization.set_sensitive(true);
     head.insert_header(header::AUTHORIZATION, authorization)?;
     Ok(())
+}
+
+/// The keys to sign with.
+pub(super) fn keys(admitted: &Admitted, clock: &Clock) -> Result<Arc<Keys>, Rejection> {
+    admitted.upstream.credentials.current(clock.wall()).ok_or_else(|| {
+        let message = "the gateway has no AWS credentials at the moment";
+        Rejection::new(Reason::NoCredentials, message).retry_after(Duration::from_secs(5))
+    })
 }
 
 fn strip(head: &mut RequestHeader) {

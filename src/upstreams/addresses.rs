@@ -33,6 +33,12 @@ impl Addresses {
         Self { known: ArcSwap::from_pointee(literal.into_iter().collect()), host, next: AtomicUsize::new(0), used: AtomicBool::new(false) }
     }
 
+    /// The addresses of `host`, as if they had been resolved.
+    #[cfg(test)]
+    pub(crate) fn resolved(host: Host, addresses: Vec<SocketAddr>) -> Self {
+        Self { known: ArcSwap::from_pointee(addresses), ..Self::of(host) }
+    }
+
     /// The addresses in the order to try them: each call begins with another, and IPv6 and IPv4 alternate (RFC 8305, section 4).
     ///
     /// # Errors

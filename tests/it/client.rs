@@ -29,9 +29,14 @@ impl Answer {
     }
 }
 
-/// A raw HTTP/1.1 connection, plain or (over another stream) TLS.
-pub(crate) struct Raw<S = TcpStream> {
-    stream: S,
+/// What bytes come and go through: TCP, or TLS on it.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// A raw HTTP/1.1 connection.
+pub(crate) struct Raw {
+    stream: Box<dyn Transport>,
     buffer: Vec<u8>,
 }
 
@@ -41,16 +46,10 @@ impl Raw {
         stream.set_nodelay(true).unwrap();
         Self::over(stream)
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
-    pub(crate) fn over(stream: S) -> Self {
-        Self { stream, buffer: Vec::new() }
-    }
-
-    /// What carries it.
-    pub(crate) const fn stream(&self) -> &S {
-        &self.stream
+    /// A connection over what is connected already.
+    pub(crate) fn over(stream: impl Transport + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
     /// Reads so many bytes.
@@ -147,6 +146,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Whether the peer ends the connection within `time`, with no byte before it.
     pub(crate) async fn is_ended_within(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.is_ended()).await.unwrap_or(false)
+    }
+
+    /// Whether the connection ends before an answer with a length is whole.
+    pub(crate) async fn unfinished_answer(&mut self) -> bool {
+        let Some((_, headers)) = self.head().await else { return true };
+        let length = headers["content-length"].to_str().unwrap().parse().unwrap();
+        self.fill(length).await.is_err()
     }
 
     async fn fill(&mut self, length: usize) -> Result<(), &'static str> {

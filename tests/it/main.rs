@@ -2,10 +2,13 @@
 
 #![cfg(test)]
 
+mod binary;
 mod bodies;
 mod client;
 mod connections;
+mod downstream;
 mod refusals;
+mod scripted;
 mod sdk;
 mod sdk_rust;
 mod streams;

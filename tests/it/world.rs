@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tollgate::config::Config;
 use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
-use tollgate::domain::{Clock, Secret};
+use tollgate::domain::{Clock, ManualClock, Secret};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::server::Running;
 
@@ -47,6 +47,8 @@ pub(crate) struct Setting {
     pub(crate) emulator: Options,
     /// Whether the gateway reaches the emulator over TLS.
     pub(crate) upstream_tls: UpstreamTls,
+    /// The gateway's clock, where it is not the system's.
+    pub(crate) clock: Option<ManualClock>,
 }
 
 /// How the gateway reaches the emulator.
@@ -116,7 +118,7 @@ impl World {
         };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
         let text = base(&setting.yaml, &endpoint, ca, &jwt());
-        let gateway = start(&text, &dir);
+        let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
@@ -183,8 +185,12 @@ impl Drop for Dir {
 }
 
 fn start(text: &str, dir: &std::path::Path) -> Running {
+    start_at(text, dir, Clock::System)
+}
+
+fn start_at(text: &str, dir: &std::path::Path, clock: Clock) -> Running {
     let config = Config::parse(text, &dir.join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
-    Running::start(&config, Clock::System).unwrap()
+    Running::start(&config, clock).unwrap()
 }
 
 fn jwt() -> String {

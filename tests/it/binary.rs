@@ -1,0 +1,78 @@
+//! The binary itself, as a child process: for what depends on the environment, and for what it says on stderr.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::client::PATIENCE;
+
+/// `tollgate run`. It is killed when it is dropped.
+pub(crate) struct Binary {
+    child: Child,
+    pub(crate) listeners: Vec<std::net::SocketAddr>,
+    pub(crate) admin: std::net::SocketAddr,
+    stderr: Arc<Mutex<String>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Binary {
+    /// Runs `yaml`, whose files are in `dir`, with this environment and no other, until it listens.
+    pub(crate) async fn run(dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
+        let file = dir.join("binary.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .env_clear()
+            // The default provider chain finds no profile there, and asks no network.
+            .env("HOME", dir)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut listeners, mut admin, mut said) = (Vec::new(), None, String::new());
+        while admin.is_none() || listeners.is_empty() {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in 30 s").unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended: {said}"));
+            said.push_str(&line);
+            said.push('\n');
+            let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+            let address = event["fields"]["address"].as_str().and_then(|address| address.parse().ok());
+            match event["fields"]["message"].as_str() {
+                Some("listening") => listeners.extend(address),
+                Some("admin listening") => admin = address,
+                _ => {}
+            }
+        }
+        let stderr = Arc::new(Mutex::new(said));
+        let writer = Arc::clone(&stderr);
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut said = writer.lock();
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self { child, listeners, admin: admin.unwrap(), stderr, reader }
+    }
+
+    /// Stops it as systemd does, and returns all that it said on stderr.
+    pub(crate) async fn stop(mut self) -> String {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("an end within 30 s").unwrap();
+        assert!(status.success(), "{status}");
+        tokio::time::timeout(PATIENCE, self.reader).await.expect("the end of stderr").unwrap();
+        let said = self.stderr.lock();
+        said.clone()
+    }
+}

@@ -248,7 +248,7 @@ pub(crate) async fn whole(response: Response<h2::RecvStream>) -> Result<Answer, 
     let mut body = Vec::new();
     while let Some(piece) = tokio::time::timeout(PATIENCE, stream.data()).await.expect("data in 30 s") {
         let piece = piece?;
-        let _ = stream.flow_control().release_capacity(piece.len());
+        stream.flow_control().release_capacity(piece.len())?;
         body.extend_from_slice(&piece);
     }
     Ok(Answer { status: head.status, headers: head.headers, body })

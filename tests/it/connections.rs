@@ -215,7 +215,7 @@ async fn a_returning_client_resumes_its_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_name_that_the_client_asks_for_chooses_the_certificate() {
     let (dir, authority) = (Dir::new(), Authority::new().unwrap());
-    let mut listed = String::new();
+    let mut listed = Vec::new();
     let mut leaves = Vec::new();
     for (file, names) in
         [("first", ["first.example", "localhost"]), ("exact", ["a.wild.example", "b.example"]), ("wild", ["*.wild.example", "c.example"])]
@@ -224,9 +224,12 @@ async fn the_name_that_the_client_asks_for_chooses_the_certificate() {
         leaves.push(CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap());
         std::fs::write(dir.join(format!("{file}.pem")), issued.certificate).unwrap();
         std::fs::write(dir.join(format!("{file}-key.pem")), issued.key).unwrap();
-        listed += &format!("{{ certificate: {0}/{file}.pem, key: {0}/{file}-key.pem }}, ", dir.display());
+        listed.push(format!("{{ certificate: {0}/{file}.pem, key: {0}/{file}-key.pem }}", dir.display()));
     }
-    let yaml = format!("listeners: [{{ address: '127.0.0.1:0' }}, {{ address: '127.0.0.1:0', tls: {{ certificates: [{listed}] }} }}]");
+    let yaml = format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}, {{ address: '127.0.0.1:0', tls: {{ certificates: [{}] }} }}]",
+        listed.join(", ")
+    );
     let world = world(&yaml).await;
     let client = client_config(&authority.pem(), &rustls::version::TLS13, &[b"http/1.1"]);
     for (name, leaf) in [
@@ -308,6 +311,20 @@ async fn what_outlives_the_grace_is_cut() {
     assert!(whole(h2_stream).await.is_err());
     let left = |seen: &[tollgate::emulator::SeenRequest]| seen.iter().all(|seen| seen.outcome == Outcome::PeerLeft);
     tokio::time::timeout(PATIENCE, emulator.requests_until(left)).await.expect("the upstream calls end too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_1_0_gets_a_stream_without_chunks() {
+    let world = world("").await;
+    let request = String::from_utf8(post(STREAM, &world.token, "", &converse("one two"))).unwrap();
+    let chunked = call(world.plain, &request).await;
+    assert_eq!(chunked.header("transfer-encoding"), Some("chunked"));
+    for asked in ["", "Connection: keep-alive\r\n"] {
+        let old = request.replace("HTTP/1.1\r\n", &format!("HTTP/1.0\r\n{asked}"));
+        let plain = call(world.plain, old).await;
+        assert_eq!((plain.status, plain.header("transfer-encoding"), plain.header("connection")), (StatusCode::OK, None, Some("close")));
+        assert_eq!(plain.body.len(), chunked.body.len(), "it ends with the connection");
+    }
 }
 
 /// A stream whose head has come, and whose events wait.

@@ -9,6 +9,7 @@ mod bodies;
 mod client;
 mod connections;
 mod downstream;
+mod headers;
 mod refusals;
 mod scripted;
 mod sdk;

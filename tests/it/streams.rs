@@ -258,6 +258,7 @@ async fn hints_before_the_answer_do_no_harm() {
         let ask = ask.clone().token(&world.token).fault("early-hints");
         let mut incoming = open(&world, way, &ask).await;
         assert_eq!((incoming.status, incoming.rest().await), (http::StatusCode::OK, (whole.clone(), Ok(()))), "{way:?}");
+        until_idle(&world).await;
     }
     // The connection upstream is none the worse.
     assert_eq!(world.emulator.connections(), 1);

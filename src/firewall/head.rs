@@ -10,6 +10,20 @@ use crate::domain::{Reason, Rejection};
 /// The longest path, in bytes as it is sent. The longest label of a Bedrock operation is 2,048 characters, 6,144 bytes when every one is escaped.
 pub const MAX_PATH: usize = 8 * 1024;
 
+/// The longest head of a request: line and headers, in bytes.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// Checks the length of a request's head in bytes: the same bound that HTTP/2 has.
+///
+/// # Errors
+/// [`Reason::Malformed`]; the message names the bound.
+pub fn head_fits(length: usize) -> Result<(), Rejection> {
+    if length <= MAX_HEAD {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::Malformed, format!("the request's head is larger than {MAX_HEAD} bytes")))
+}
+
 /// Checks the method. `TRACE` would show the caller what Bedrock received: the gateway's own signature and session token; `CONNECT` is for tunnels.
 ///
 /// # Errors

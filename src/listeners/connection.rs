@@ -101,12 +101,23 @@ impl Connection {
         }
     }
 
+    /// Waits for the first bytes, and keeps them for whoever reads. A client that leaves before them is an error.
+    pub(super) async fn begin(&mut self) -> io::Result<()> {
+        let mut first = [0; H2_PREFACE.len()];
+        let n = self.read(&mut first).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.peeked = Bytes::copy_from_slice(first.get(..n).unwrap_or_default());
+        Ok(())
+    }
+
     /// A request's head is whole: from here on its exchange keeps the time.
     pub fn begin_exchange(&self) {
         self.pace.enter(Phase::Serving);
     }
 
-    /// The exchange is over: the next byte begins another head.
+    /// The exchange is over and all of its body was read: the next byte begins another head.
     pub fn end_exchange(&self) {
         self.pace.enter(Phase::Idle);
     }
@@ -195,7 +206,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Ok(()));
         }
         let phase = this.pace.phase();
-        if phase == Phase::Serving {
+        if matches!(phase, Phase::Serving | Phase::Http2) {
             if this.timer.is_some() {
                 this.timer = None;
             }
@@ -207,12 +218,17 @@ impl AsyncRead for Connection {
             Poll::Ready(Ok(())) => {
                 let read = buf.filled().len() - before;
                 if phase != Phase::Head && read > 0 {
-                    // The time for the head begins with its first byte. HTTP/2 has its own bounds (h2_idle_timeout, stream limits).
+                    // The time for the head begins with its first byte.
                     this.timer = None;
                     this.head_bytes = 0;
-                    this.pace.enter(if matches!(this.alpn, Some(ALPN::H2)) { Phase::Serving } else { Phase::Head });
+                    this.pace.enter(Phase::Head);
                 }
                 this.head_bytes += read;
+                if this.head_bytes >= H2_PREFACE.len() && matches!(this.alpn, Some(ALPN::H2)) {
+                    // From here on HTTP/2 has its own bounds (h2_idle_timeout, stream limits).
+                    this.pace.enter(Phase::Http2);
+                    return Poll::Ready(Ok(()));
+                }
                 if this.head_bytes > HEAD_MAX {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request's head is too large")));
                 }
@@ -254,7 +270,11 @@ impl AsyncWrite for Connection {
                 Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             })?;
         }
-        self.poll_linger(cx).map(Ok)
+        // Between two requests there is nothing to wait for, and HTTP/2 says of each stream how far it was read.
+        if matches!(self.pace.phase(), Phase::Head | Phase::Serving) {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -274,7 +294,7 @@ impl Peek for Connection {
         }
         let seen = buf.get(..got).unwrap_or_default();
         if seen == H2_PREFACE {
-            self.pace.enter(Phase::Serving);
+            self.pace.enter(Phase::Http2);
         }
         self.peeked = Bytes::copy_from_slice(seen);
         Ok(true)

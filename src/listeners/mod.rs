@@ -82,7 +82,8 @@ impl Listener {
 
     /// Accepts until `stop`, and gives each connection to `handle` in a task of its own, tracked by `tasks`.
     ///
-    /// `header_timeout` bounds the wait for a new connection's first byte, its TLS handshake, and each request head from its first byte.
+    /// `header_timeout` bounds a new connection's TLS handshake and the wait for its first byte, and each request head from its first byte. A
+    /// connection that has said nothing by `stop` is dropped: it holds up no drain.
     pub async fn serve<H, F>(self, header_timeout: Duration, handle: Arc<H>, tasks: TaskTracker, stop: CancellationToken)
     where
         H: Fn(Connection) -> F + Send + Sync + 'static,
@@ -97,11 +98,18 @@ impl Listener {
                 Ok((stream, peer)) => {
                     let handle = Arc::clone(&handle);
                     let tls = self.tls.clone();
+                    let stop = stop.clone();
                     tasks.spawn(async move {
-                        match tokio::time::timeout(header_timeout, establish(stream, peer, tls, header_timeout)).await {
+                        let establishing = tokio::time::timeout(header_timeout, establish(stream, peer, tls, header_timeout));
+                        let arrived = tokio::select! {
+                            biased;
+                            arrived = establishing => arrived,
+                            () = stop.cancelled() => return,
+                        };
+                        match arrived {
                             Ok(Ok(connection)) => handle(connection).await,
-                            Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
-                            Err(_) => tracing::debug!(%peer, "handshake timed out"),
+                            Ok(Err(error)) => tracing::debug!(%peer, %error, "no handshake, or nothing after it"),
+                            Err(_) => tracing::debug!(%peer, "no handshake in time, or nothing after it"),
                         }
                     });
                 }
@@ -118,8 +126,10 @@ async fn establish(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>
     // Events are small and must leave at once; head and body are joined by the connection's own buffer, not by Nagle's.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    match tls {
-        None => Ok(Connection::plain(stream, peer, local, header_timeout)),
-        Some(acceptor) => Ok(Connection::tls(acceptor.accept(stream).await?, peer, local, header_timeout)),
-    }
+    let mut connection = match tls {
+        None => Connection::plain(stream, peer, local, header_timeout),
+        Some(acceptor) => Connection::tls(acceptor.accept(stream).await?, peer, local, header_timeout),
+    };
+    connection.begin().await?;
+    Ok(connection)
 }

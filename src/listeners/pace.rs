@@ -16,8 +16,10 @@ pub(super) enum Phase {
     Idle = 1,
     /// More of a request's head: all of it must come within the header timeout.
     Head = 2,
-    /// Part of a request that is being served (or of HTTP/2, which multiplexes): bounded elsewhere.
+    /// Part of a request that is being served: bounded elsewhere.
     Serving = 3,
+    /// Of HTTP/2, after its preface, to the connection's end: bounded elsewhere.
+    Http2 = 4,
 }
 
 impl Pace {
@@ -31,7 +33,8 @@ impl Pace {
             0 => Phase::Fresh,
             1 => Phase::Idle,
             2 => Phase::Head,
-            _ => Phase::Serving,
+            3 => Phase::Serving,
+            _ => Phase::Http2,
         }
     }
 

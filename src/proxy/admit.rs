@@ -25,6 +25,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     if let Some(address) = head::client(session) {
         snapshot.firewall.flood(address, exchange.began)?;
     }
+    firewall::head_fits(head::length(session))?;
     firewall::method_is_safe(&session.req_header().method)?;
     firewall::path_is_safe(head::path(session.req_header()))?;
 

@@ -1,6 +1,6 @@
 //! The answer on its way back: framed so that every event leaves as it comes.
 
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
@@ -13,16 +13,20 @@ pub(super) const REQUEST_ID: &str = "x-amzn-requestid";
 const STREAMS: [&str; 2] = ["application/vnd.amazon.eventstream", "text/event-stream"];
 
 /// Adjusts the upstream's final head for the client.
-pub(super) fn reframe(head: &mut ResponseHeader, id: &RequestId, http2: bool) -> Result<()> {
+pub(super) fn reframe(head: &mut ResponseHeader, id: &RequestId, client: Version) -> Result<()> {
     if !head.headers.contains_key(REQUEST_ID) {
         head.insert_header("x-amzn-RequestId", id.as_str())?;
     }
     if is_stream(head) {
         // Pingora flushes an HTTP/1.1 body of known length only every so many bytes: an event would wait for the next.
         head.remove_header(&header::CONTENT_LENGTH);
-        if !http2 {
+        if client == Version::HTTP_11 {
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }
+    }
+    if client < Version::HTTP_11 {
+        // It knows no chunks: where no length is told, the body ends with the connection.
+        head.remove_header(&header::TRANSFER_ENCODING);
     }
     Ok(())
 }

@@ -148,10 +148,15 @@ fn expects_continue(head: &RequestHeader) -> bool {
 
 /// The length that the head tells, where it tells one.
 fn length(head: &RequestHeader) -> Result<Option<u64>, Rejection> {
-    let Some(value) = head.headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        // Pingora takes off the chunks alone: a body compressed for this hop would go on as if it were none.
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Rejection::new(Reason::Malformed, "the only `Transfer-Encoding` taken is `chunked`"));
+        }
         return Ok(None);
     }
+    let Some(value) = head.headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or_else(|| Rejection::new(Reason::Malformed, "the `Content-Length` is not a number"))
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use http::header;
 use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
 use crate::call::{self, CallError};
@@ -12,6 +13,14 @@ use crate::domain::{Call, Rejection};
 /// The client's address.
 pub(super) fn client(session: &Session) -> Option<IpAddr> {
     session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical())
+}
+
+/// The length of an HTTP/1.1 head in bytes; none where HTTP/2 has bounded it already.
+pub(super) fn length(session: &Session) -> usize {
+    match session.as_downstream() {
+        ServerSession::H1(session) => session.get_headers_raw_bytes().len(),
+        _ => 0,
+    }
 }
 
 /// The raw path, without the query.

@@ -18,8 +18,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{self, HeaderValue};
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -182,7 +182,11 @@ impl ProxyHttp for Gateway {
         }
         exchange.progress.status = Some(head.status.as_u16());
         exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
-        answer::reframe(head, &exchange.id, session.is_http2())
+        answer::reframe(head, &exchange.id, session.req_header().version)?;
+        if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            session.set_keepalive(None);
+        }
+        Ok(())
     }
 
     fn response_body_filter(
@@ -235,7 +239,9 @@ impl ProxyHttp for Gateway {
             complete: progress.complete && (error.is_none() || exchange.refused.is_some()),
             user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
         });
-        if let Some(connection) = connection(session) {
+        if session.as_downstream_mut().is_body_done()
+            && let Some(connection) = connection(session)
+        {
             connection.end_exchange();
         }
     }

@@ -26,7 +26,8 @@ fn body(size: usize) -> Vec<u8> {
 }
 
 fn sha256(body: &[u8]) -> String {
-    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    hash.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn head(world: &World, path: &str, framing: &str) -> Vec<u8> {
@@ -221,28 +222,29 @@ async fn a_kept_connection_that_closes_at_the_wrong_moment_costs_the_client_noth
     let world = world("").await;
     for (size, framing) in [10, 200_000, 5_000_000].into_iter().flat_map(|size| ["length", "chunked", "h2"].map(|framing| (size, framing)))
     {
-        // Two calls: were there no idle connection before, there is one for the second.
+        // Two calls: once the first has ended, its connection is idle, and the second takes it.
         let mut answered = Vec::new();
         for turn in ["first", "second"] {
             if turn == "second" {
                 world.emulator.inject(Fault::CloseOnReuse, 1);
             }
             let (path, body) = (format!("{framing}/{size}/{turn}"), body(size));
+            let (mut h2, mut raw) = (h2c(world.plain).await, Raw::connect(world.plain).await);
             let answer = match framing {
-                "h2" => {
-                    let mut h2 = h2c(world.plain).await;
-                    h2_call(&mut h2, over_h2(&world, &path, Some(size)), Bytes::from(body.clone())).await
+                "h2" => h2_call(&mut h2, over_h2(&world, &path, Some(size)), Bytes::from(body)).await,
+                "length" => {
+                    raw.send(with_length(&world, &path, &body)).await;
+                    raw.answer().await
                 }
-                framing => {
-                    let wire =
-                        if framing == "length" { with_length(&world, &path, &body) } else { in_chunks(&world, &path, &body, &[50_001]) };
-                    let mut raw = Raw::connect(world.plain).await;
-                    raw.send(wire).await;
+                _ => {
+                    raw.send(in_chunks(&world, &path, &body, &[50_001])).await;
                     raw.answer().await
                 }
             };
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", String::from_utf8_lossy(&answer.body));
             answered.push(path);
+            // Not before is its upstream connection sure to be idle; a client that leaves sooner may take it along.
+            eventually("the exchange has ended", || world.metric("tollgate_in_flight") == 0.0).await;
         }
         let tries = seen(&world, &answered[1]);
         assert_eq!(tries.len(), 2, "{framing} {size}");
@@ -332,6 +334,7 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
         arrived_once(&world, path, &body, &raw.answer().await);
     }
     // A retry after it is as free as any.
+    eventually("the last has ended", || world.metric("tollgate_in_flight") == 0.0).await;
     world.emulator.inject(Fault::CloseOnReuse, 1);
     raw.send(head(&world, "expect/again", "Content-Length: 3\r\nExpect: 100-Continue\r\n")).await;
     assert_eq!(raw.answer().await.status, StatusCode::CONTINUE);

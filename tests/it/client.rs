@@ -52,9 +52,16 @@ impl Raw {
         Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
+    /// Reads so many bytes.
+    pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
+        self.fill(length).await.unwrap();
+        self.buffer.drain(..length).collect()
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// Sends bytes as they are; false where the peer has closed before it took them all.
@@ -125,9 +132,20 @@ impl Raw {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// Reads to the end of the connection.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Whether the peer ends the connection without another byte.
     pub(crate) async fn is_ended(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await
+    }
+
+    /// Whether the peer ends the connection within `time`, with no byte before it.
+    pub(crate) async fn is_ended_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.is_ended()).await.unwrap_or(false)
     }
 
     /// Whether the connection ends before an answer with a length is whole.
@@ -191,9 +209,19 @@ pub(crate) async fn call(address: SocketAddr, request: impl AsRef<[u8]>) -> Answ
 pub(crate) async fn h2c(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let (send, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    send.ready().await.unwrap()
+    h2_over(stream).await.0
+}
+
+/// An HTTP/2 connection over any stream, and the task that drives it to its end.
+pub(crate) async fn h2_over<S>(stream: S) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // By default the library takes 32 KiB of small frames that wait to be read for an attack; a test's many streams of small events are none.
+    let mut builder = h2::client::Builder::new();
+    let (send, connection) = builder.data_frame_budget(16 * 1024 * 1024).handshake(stream).await.unwrap();
+    let driven = tokio::spawn(connection);
+    (send.ready().await.unwrap(), driven)
 }
 
 /// Sends one HTTP/2 request; `length` is whether its `content-length` is told.

@@ -12,6 +12,7 @@ mod bodies;
 mod client;
 mod connections;
 mod downstream;
+mod headers;
 mod record;
 mod refusals;
 mod scripted;

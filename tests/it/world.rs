@@ -34,8 +34,11 @@ pub(crate) struct World {
     anonymous: Option<Running>,
     /// For tenant `limited`.
     pub(crate) limited_token: String,
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: Dir,
 }
+
+/// A directory that goes with its world.
+pub(crate) struct Dir(PathBuf);
 
 /// How a world differs from the usual one.
 #[derive(Default)]
@@ -84,8 +87,7 @@ impl World {
     pub(crate) async fn build(setting: Setting) -> Self {
         // Every gateway connects over TLS with the process's provider; the first test to come installs it.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir_all(&dir).unwrap();
+        let dir = Dir::new();
         let authority = Authority::new().unwrap();
         let server = authority.issue(&["localhost", "127.0.0.1"]).unwrap();
         let issuer = Issuer::new().unwrap();
@@ -172,9 +174,25 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Dir {
+    pub(crate) fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl std::ops::Deref for Dir {
+    type Target = std::path::Path;
+
+    fn deref(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Dir {
     fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.dir));
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 

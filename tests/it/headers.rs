@@ -1,0 +1,142 @@
+//! Which of the caller's headers reach Bedrock, on both HTTP versions: nothing that says who calls or belongs to one hop, and all that Bedrock reads.
+
+use http::{Method, StatusCode};
+use tollgate::emulator::SeenRequest;
+
+use crate::client::Raw;
+use crate::wire::{ECHO, both, last_two};
+use crate::world::{World, world};
+
+/// What no caller's header may carry to Bedrock.
+const MARK: &str = "from-the-caller";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_caller_says_of_identity_and_of_its_own_hop_never_reaches_bedrock() {
+    let world = world("").await;
+    for name in [
+        "proxy-authorization",
+        "cookie",
+        "date",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amz-content-sha256",
+        "x-amz-region-set",
+        "x-amz-source-arn",
+        "x-api-key",
+        "forwarded",
+        "x-real-ip",
+        "http2-settings",
+        "accept-encoding",
+        "x-tollgate-tags",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ] {
+        let answers = both(&world, &Method::POST, &format!("{ECHO}/x"), &[(name, MARK)], "abc").await;
+        for (answer, seen) in answers.iter().zip(last_two(&world)) {
+            assert_eq!(answer.status, StatusCode::OK, "{name}: {}", String::from_utf8_lossy(&answer.body));
+            hygienic(&world, name, &seen);
+        }
+    }
+    // The token may come in a header of its own, beside a signature by whatever key the caller's SDK has.
+    let signature =
+        format!("AWS4-HMAC-SHA256 Credential=AKID/20260115/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature={MARK}");
+    let mut raw = Raw::connect(world.plain).await;
+    raw.send(format!(
+        "POST {ECHO}/x HTTP/1.1\r\nHost: gateway\r\nAuthorization: {signature}\r\nx-tollgate-token: {}\r\nContent-Length: 3\r\n\r\nabc",
+        world.token
+    ))
+    .await;
+    assert_eq!(raw.answer().await.status, StatusCode::OK);
+    hygienic(&world, "x-tollgate-token", &world.emulator.requests().pop().unwrap());
+    let scoped = "bedrock-agent-runtime";
+    for answer in both(&world, &Method::GET, "/echo/x", &[("aws-endpoint-prefix", scoped)], "").await {
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    assert!(last_two(&world).iter().all(|seen| seen.header("aws-endpoint-prefix").is_none()));
+}
+
+#[track_caller]
+pub(crate) fn hygienic(world: &World, name: &str, seen: &SeenRequest) {
+    for (header, value) in &seen.headers {
+        let value = String::from_utf8_lossy(value);
+        assert!(!value.contains(MARK), "{name}: {header}: {value}");
+        assert!(!value.contains(&world.token), "{name}: {header} holds the caller's token");
+    }
+    for gone in ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "proxy-connection"] {
+        assert_eq!(seen.header(gone), None, "{name}");
+    }
+    assert_eq!(seen.headers.iter().filter(|(header, _)| header == "authorization").count(), 1);
+    assert!(seen.header("authorization").unwrap().starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{name}");
+    assert_eq!(seen.header("accept-encoding"), Some("identity"));
+    assert_eq!(seen.header("host"), Some(world.emulator.address().to_string().as_str()), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_the_hop_end_at_the_gateway() {
+    let world = world("").await;
+    for (headers, expected) in [
+        ("Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n", 200),
+        ("Proxy-Connection: keep-alive\r\n", 200),
+        ("TE: trailers\r\nConnection: te\r\n", 200),
+        ("Trailer: X-Sum\r\n", 200),
+        ("Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", 200),
+        ("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", 200),
+        ("Connection: x-nominated\r\nX-Nominated: from-the-caller\r\n", 200),
+        ("Connection: x-amzn-trace-id\r\nx-amzn-trace-id: from-the-caller\r\n", 200),
+    ] {
+        let before = world.emulator.requests().len();
+        let mut raw = Raw::connect(world.plain).await;
+        raw.send(format!("GET {ECHO}/x HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\n{headers}\r\n", world.token)).await;
+        let answer = raw.answer().await;
+        assert_eq!(answer.status.as_u16(), expected, "{headers}: {}", String::from_utf8_lossy(&answer.body));
+        let seen = world.emulator.requests().split_off(before);
+        assert_eq!(seen.len(), 1);
+        hygienic(&world, headers, &seen[0]);
+    }
+    // A client may not have headers taken off on which the gateway's own reading rests.
+    for (nominated, expected) in [("authorization", 200), ("content-length", 200), ("host", 400), ("x-forwarded-for", 400)] {
+        let before = world.emulator.requests().len();
+        let mut raw = Raw::connect(world.plain).await;
+        let head = format!("POST {ECHO}/x HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\nContent-Length: 3\r\n", world.token);
+        raw.send(format!("{head}X-Forwarded-For: {MARK}\r\nConnection: {nominated}\r\n\r\nabc")).await;
+        assert_eq!(raw.answer().await.status.as_u16(), expected, "{nominated}");
+        for seen in world.emulator.requests().split_off(before) {
+            assert_eq!(expected, 200, "{nominated}");
+            hygienic(&world, nominated, &seen);
+            assert_eq!(seen.body.unwrap().length, 3);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bedrock_reads_reaches_it_as_it_came() {
+    let world = world("").await;
+    for (name, value, signed) in [
+        ("accept", "application/vnd.amazon.eventstream", false),
+        ("user-agent", "Boto3/1.44.5 md/Botocore#1.44.5", false),
+        ("content-type", "application/json; charset=\"utf-8\"", true),
+        ("x-amzn-bedrock-guardrailidentifier", "gr-1", false),
+        ("x-amzn-bedrock-accept", "*/*", false),
+        ("x-amzn-trace-id", "Root=1-2-3", false),
+        ("mcp-session-id", "s", false),
+        ("anthropic-beta", "a,b", false),
+        ("anthropic-version", "2023-06-01", false),
+        ("openai-project", "p", false),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false),
+        ("amz-sdk-invocation-id", "b1", false),
+        ("amz-sdk-request", "attempt=1; max=3", false),
+        ("x-amz-target", "T.Op", true),
+        ("x-amz-user-agent", "aws-sdk-js/3", true),
+        ("x-amz-client-token", "two  spaces", true),
+    ] {
+        let answers = both(&world, &Method::POST, &format!("{ECHO}/x"), &[(name, value)], "abc").await;
+        for (answer, seen) in answers.iter().zip(last_two(&world)) {
+            assert_eq!(answer.status, StatusCode::OK, "{name}: {}", String::from_utf8_lossy(&answer.body));
+            assert_eq!(seen.header(name), Some(value));
+            let authorization = seen.header("authorization").unwrap();
+            let names = authorization.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
+            assert_eq!(names.split(';').any(|part| part == name), signed, "{name}: {names}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A whole governed request in process, over loopback: token known, one limit, hash, SigV4, 1.5 KB each way, keep-alive; the emulator answers canned.
 //!
-//! It shows the latency of one call at a time. CPU a request under load is measured from outside (docs/performance.md).
+//! It shows the latency of one call, and of one event of a stream, at a time. CPU a request under load is measured from outside (docs/performance.md).
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -28,14 +28,14 @@ fn exchange(c: &mut Criterion) {
     std::fs::write(dir.join("jwks.json"), issuer.jwks().to_string()).unwrap();
     std::fs::write(dir.join("secret"), SECRET_ACCESS_KEY).unwrap();
     let emulator = runtime.block_on(Emulator::start(Options { quick: Some(1_300), ..Options::default() })).unwrap();
+    let quick = emulator.address().to_string();
     let text = format!(
         "listeners: [{{ address: '127.0.0.1:0' }}]
 admin: {{ address: '127.0.0.1:0' }}
 identity: [jwt: {{ issuer: '{ISSUER}', audiences: [{AUDIENCE}], algorithms: [ES256], jwks_file: jwks.json, tenant: tenant }}]
 limits: [{{ name: rpm, count: requests, rate: 1000000/second, burst: 1000000, per: [tenant] }}]
-upstreams: {{ e: {{ region: us-east-1, endpoint: 'http://{}', credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }} }} }}
-record: {{ access_log: {{ to: access.log, format: json }} }}",
-        emulator.address()
+upstreams: {{ e: {{ region: us-east-1, endpoint: 'http://{quick}', credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }} }} }}
+record: {{ access_log: {{ to: access.log, format: json }} }}"
     );
     let config = Config::parse(&text, &dir.join("gateway.yaml")).unwrap();
     let gateway = {
@@ -54,7 +54,38 @@ record: {{ access_log: {{ to: access.log, format: json }} }}",
         group.bench_function(name, |b| b.iter(|| call(&mut stream, &request)));
     }
     group.finish();
-    let _ = std::fs::remove_dir_all(&dir);
+
+    // An emulator that does not ask for signatures, so that the same bytes can be sent to both.
+    let emulator = runtime.block_on(Emulator::start(Options { verify: false, strict: false, ..Options::default() })).unwrap();
+    let text = text.replace(&quick, &emulator.address().to_string());
+    let config = Config::parse(&text, &dir.join("gateway.yaml")).unwrap();
+    let gateway = {
+        let _inside = runtime.enter();
+        Running::start(&config, Clock::System).unwrap()
+    };
+    let request = request
+        .replace("/converse HTTP", "/converse-stream HTTP")
+        .replace("Host: g\r\n", "Host: g\r\nx-emulator-fault: gated,words-1000000\r\n");
+    let mut group = c.benchmark_group("one event of a stream");
+    for (name, address) in [("through the gateway", gateway.listeners()[0]), ("straight to the emulator", emulator.address())] {
+        let mut stream = connect(address);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut buffer = [0; 8192];
+        emulator.release(1);
+        let mut head = Vec::new();
+        while !head.windows(12).any(|window| window == b"messageStart") {
+            let n = stream.read(&mut buffer).unwrap();
+            head.extend_from_slice(&buffer[..n]);
+        }
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                emulator.release(1);
+                assert!(stream.read(&mut buffer).unwrap() > 0);
+            });
+        });
+    }
+    group.finish();
+    drop(std::fs::remove_dir_all(&dir));
 }
 
 fn connect(address: SocketAddr) -> TcpStream {

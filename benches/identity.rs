@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 use tollgate::config::identity::{Algorithm, ClaimPath, Jwt, Method};
-use tollgate::identity::Identity;
+use tollgate::identity::{Identity, Presented};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -93,7 +93,7 @@ fn identity(criterion: &mut Criterion) {
 
     let (known, request) = (world.identity(), world.request("RS256", 0));
     criterion.bench_function("identity/known token", |bench| {
-        bench.iter(|| known.identify(black_box(&request), world.now).expect("a good token"));
+        bench.iter(|| known.identify(&Presented::by(black_box(&request)), world.now).expect("a good token"));
     });
 
     for algorithm in ["RS256", "ES256"] {
@@ -101,7 +101,7 @@ fn identity(criterion: &mut Criterion) {
         criterion.bench_function(&format!("identity/new {algorithm} token"), |bench| {
             bench.iter_batched_ref(
                 || world.identity(),
-                |fresh| fresh.identify(black_box(&request), world.now).expect("a good token"),
+                |fresh| fresh.identify(&Presented::by(black_box(&request)), world.now).expect("a good token"),
                 BatchSize::SmallInput,
             );
         });
@@ -111,11 +111,11 @@ fn identity(criterion: &mut Criterion) {
     let requests: Vec<_> = (0..100_000).map(|user| world.request("ES256", user)).collect();
     let busy = world.identity();
     for request in &requests {
-        busy.identify(request, world.now).expect("a good token");
+        busy.identify(&Presented::by(request), world.now).expect("a good token");
     }
     let mut rotation = requests.iter().cycle();
     criterion.bench_function("identity/100,000 tokens in rotation", |bench| {
-        bench.iter(|| busy.identify(black_box(rotation.next().expect("endless")), world.now).expect("a good token"));
+        bench.iter(|| busy.identify(&Presented::by(black_box(rotation.next().expect("endless"))), world.now).expect("a good token"));
     });
 }
 

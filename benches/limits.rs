@@ -25,6 +25,7 @@ fn callers() -> Vec<Principal> {
         user: Some(format!("user-{n}@example.com").into()),
         groups: [].into(),
         method: Method::Jwt,
+        key_id: None,
     };
     let mut callers: Vec<_> = (0..50_000).map(caller).collect();
     fastrand::Rng::with_seed(7).shuffle(&mut callers);

@@ -17,7 +17,8 @@ const THOUSAND: u64 = 1000;
 
 fn record(criterion: &mut Criterion) {
     let id = RequestId::random();
-    let principal = Principal { tenant: "acme".into(), user: Some("ada@example.com".into()), groups: [].into(), method: Method::Jwt };
+    let principal =
+        Principal { tenant: "acme".into(), user: Some("ada@example.com".into()), groups: [].into(), method: Method::Jwt, key_id: None };
     let answered = Entry {
         request_id: &id,
         began: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123),

@@ -1,11 +1,6 @@
 //! Signing: what a request costs beyond the hash of its body. Budget: 2 to 6 µs; the crate's own request signer stands beside it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "a bench may fail loudly, and asks the clock"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that can't be set up should stop")]
+#![expect(missing_docs, reason = "`criterion_group!` makes a public function")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -13,6 +13,8 @@ pub struct Principal {
     pub groups: Arc<[Arc<str>]>,
     /// How the caller proved it.
     pub method: Method,
+    /// The public name of the key or credential, where it has one: never the key itself.
+    pub key_id: Option<Arc<str>>,
 }
 
 /// How a caller proved who they are.

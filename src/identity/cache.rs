@@ -144,7 +144,7 @@ mod tests {
     use crate::domain::Method;
 
     fn principal() -> Arc<Principal> {
-        Arc::new(Principal { tenant: "acme".into(), user: None, groups: Arc::default(), method: Method::Jwt })
+        Arc::new(Principal { tenant: "acme".into(), user: None, groups: Arc::default(), method: Method::Jwt, key_id: None })
     }
 
     fn token(n: u32) -> Fingerprint {

@@ -101,8 +101,13 @@ impl Jwt {
             serde_json::from_slice(&claims).map_err(|_| Fault::Malformed("the token's claims are no JSON object"))?;
         let tenant = claims::name(&claims, &rules.tenant)?.ok_or_else(|| Fault::NoTenant(excerpt(&rules.tenant.0)))?;
         let user = claims::name(&claims, &rules.user)?;
-        let principal =
-            Principal { tenant: self.tenants.shared(tenant), user: user.map(Arc::from), groups: Arc::default(), method: Method::Jwt };
+        let principal = Principal {
+            tenant: self.tenants.shared(tenant),
+            user: user.map(Arc::from),
+            groups: Arc::default(),
+            method: Method::Jwt,
+            key_id: None,
+        };
         Ok((Arc::new(principal), until))
     }
 }

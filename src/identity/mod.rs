@@ -19,6 +19,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -35,6 +36,38 @@ pub use error::{IdentityError, KeySetError};
 pub struct Identity {
     /// At least one; asked in order; `Anonymous`, which asks for nothing, only ever last.
     methods: Vec<Method>,
+}
+
+/// What a request shows of its sender before its body is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'r> {
+    /// The HTTP method, as sent.
+    pub method: &'r str,
+    /// The raw path, as sent.
+    pub path: &'r str,
+    /// The raw query, without `?`; empty where there is none.
+    pub query: &'r str,
+    /// The `Host` header, or HTTP/2's `:authority`.
+    pub host: Option<&'r str>,
+    /// Every header, as sent.
+    pub headers: &'r HeaderMap,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+}
+
+impl<'r> Presented<'r> {
+    /// A request of which nothing but its headers is looked at: for tokens and keys.
+    #[must_use]
+    pub const fn by(headers: &'r HeaderMap) -> Self {
+        Self { method: "POST", path: "/", query: "", host: None, headers, address: None }
+    }
+}
+
+/// What is known of a caller from the head of the request alone.
+#[derive(Debug)]
+pub enum Finding {
+    /// Who it is.
+    Known(Arc<Principal>),
 }
 
 /// One way to prove who is calling, ready for use.
@@ -69,22 +102,22 @@ impl Identity {
         if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods }) }
     }
 
-    /// Who sends a request with these `headers` at the time `now`.
+    /// Who sends the request that `presented` shows, at the time `now`.
     ///
     /// A token that was verified before costs a hash and a lookup.
     ///
     /// # Errors
     /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one. The message names
     /// what kind of thing is wrong, never what was sent.
-    pub fn identify(&self, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Principal>, Rejection> {
+    pub fn identify(&self, presented: &Presented<'_>, now: SystemTime) -> Result<Finding, Rejection> {
         for method in &self.methods {
             match method {
                 Method::Jwt(jwt) => {
-                    if let Some(token) = presented::token(headers)? {
-                        return Ok(jwt.verify(token, now)?);
+                    if let Some(token) = presented::token(presented.headers)? {
+                        return Ok(Finding::Known(jwt.verify(token, now)?));
                     }
                 }
-                Method::Anonymous(everyone) => return Ok(Arc::clone(everyone)),
+                Method::Anonymous(everyone) => return Ok(Finding::Known(Arc::clone(everyone))),
             }
         }
         Err(Rejection::new(Reason::Unauthenticated, "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`"))
@@ -92,5 +125,11 @@ impl Identity {
 }
 
 fn principal(everyone: &config::Anonymous) -> Principal {
-    Principal { tenant: everyone.tenant.as_str().into(), user: None, groups: Arc::default(), method: domain::Method::Anonymous }
+    Principal {
+        tenant: everyone.tenant.as_str().into(),
+        user: None,
+        groups: Arc::default(),
+        method: domain::Method::Anonymous,
+        key_id: None,
+    }
 }

@@ -9,6 +9,7 @@ use super::{Gateway, body, head};
 use crate::call;
 use crate::domain::{Reason, Rejection};
 use crate::firewall;
+use crate::identity::Finding;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -30,7 +31,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let principal = snapshot.identity.identify(&session.req_header().headers, exchange.began_wall)?;
+    let Finding::Known(principal) = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
 
     // 4. What do they ask?
     let mut call = head::call(session.req_header())?;

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use crate::call::{self, CallError};
 use crate::domain::{Call, Rejection};
+use crate::identity::Presented;
 
 /// The client's address.
 pub(super) fn client(session: &Session) -> Option<IpAddr> {
@@ -34,9 +35,21 @@ pub(super) fn host(head: &RequestHeader) -> Option<&str> {
     head.uri.authority().map(http::uri::Authority::as_str).or_else(|| head.headers.get(header::HOST)?.to_str().ok())
 }
 
+/// The raw path and query.
+fn target(head: &RequestHeader) -> (&str, &str) {
+    let raw = std::str::from_utf8(head.raw_path()).unwrap_or_default();
+    raw.split_once('?').unwrap_or((raw, ""))
+}
+
+/// What a request shows of its sender.
+pub(super) fn presented(session: &Session) -> Presented<'_> {
+    let head = session.req_header();
+    let (path, query) = target(head);
+    Presented { method: head.method.as_str(), path, query, host: host(head), headers: &head.headers, address: client(session) }
+}
+
 /// What is asked.
 pub(super) fn call(head: &RequestHeader) -> Result<Call, Rejection> {
-    let raw = std::str::from_utf8(head.raw_path()).unwrap_or_default();
-    let (path, query) = raw.split_once('?').unwrap_or((raw, ""));
+    let (path, query) = target(head);
     call::read(&head.headers, host(head), path, query).map_err(<Rejection as From<CallError>>::from)
 }

@@ -12,7 +12,7 @@ use crate::domain::{Method, Principal, Reason, RequestId, SERVICES, Service};
 const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
 
 fn principal(tenant: &str, user: Option<&str>) -> Principal {
-    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt }
+    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt, key_id: None }
 }
 
 fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {

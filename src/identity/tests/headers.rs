@@ -30,7 +30,7 @@ fn a_token_is_found_wherever_it_may_stand() {
         ("x-tollgate-token", format!("Bearer {token}")),
         ("x-tollgate-token", format!("  {token} ")),
     ] {
-        let caller = identity.identify(&headers(&[(header, &value)]), at(NOW)).expect(&value);
+        let caller = who(&identity, &headers(&[(header, &value)]), at(NOW)).expect(&value);
         assert_eq!((&*caller.tenant, caller.user.as_deref()), ("acme", Some("ann")));
     }
 }
@@ -39,10 +39,10 @@ fn a_token_is_found_wherever_it_may_stand() {
 fn the_own_header_comes_before_authorization() {
     let (identity, token) = (gateway(&[]), token());
     for dummy in ["AWS4-HMAC-SHA256 Credential=AKID/20260101/us-east-1/bedrock/aws4_request", "Bearer nonsense"] {
-        assert!(identity.identify(&headers(&[("authorization", dummy), ("x-tollgate-token", &token)]), at(NOW)).is_ok());
+        assert!(who(&identity, &headers(&[("authorization", dummy), ("x-tollgate-token", &token)]), at(NOW)).is_ok());
     }
     let good = format!("Bearer {token}");
-    let answer = identity.identify(&headers(&[("authorization", &good), ("x-tollgate-token", "nonsense")]), at(NOW));
+    let answer = who(&identity, &headers(&[("authorization", &good), ("x-tollgate-token", "nonsense")]), at(NOW));
     assert_refused(answer, NOT_A_TOKEN, &token, "a wrong own header");
 }
 
@@ -57,8 +57,8 @@ fn a_credential_of_another_kind_counts_as_absent() {
     ];
     let (strict, open) = (gateway(&[]), gateway(&[anonymous()]));
     for sent in absent {
-        assert_refused(strict.identify(&headers(sent), at(NOW)), NO_CREDENTIAL, "", "absent");
-        assert_eq!(&*open.identify(&headers(sent), at(NOW)).unwrap().tenant, "everyone");
+        assert_refused(who(&strict, &headers(sent), at(NOW)), NO_CREDENTIAL, "", "absent");
+        assert_eq!(&*who(&open, &headers(sent), at(NOW)).unwrap().tenant, "everyone");
     }
 }
 
@@ -88,7 +88,7 @@ fn a_wrong_credential_is_refused_though_anonymous_callers_are_let_in() {
     ];
     for identity in [gateway(&[]), gateway(&[anonymous()])] {
         for (sent, message) in &wrong {
-            assert_refused(identity.identify(&headers(sent), at(NOW)), message, &token, &format!("{sent:?}"));
+            assert_refused(who(&identity, &headers(sent), at(NOW)), message, &token, &format!("{sent:?}"));
         }
     }
 }
@@ -97,7 +97,7 @@ fn a_wrong_credential_is_refused_though_anonymous_callers_are_let_in() {
 fn an_anonymous_gateway_asks_for_nothing() {
     let identity = Identity::build(&[anonymous()]).unwrap();
     for sent in [&[][..], &[("authorization", "Bearer nonsense")], &[("authorization", "a"), ("authorization", "b")]] {
-        let caller = identity.identify(&headers(sent), at(NOW)).unwrap();
+        let caller = who(&identity, &headers(sent), at(NOW)).unwrap();
         assert_eq!((&*caller.tenant, caller.method.label()), ("everyone", "anonymous"));
     }
 }
@@ -110,7 +110,7 @@ proptest! {
         if let Ok(value) = HeaderValue::from_bytes(&value) {
             let mut sent = HeaderMap::new();
             sent.insert(if own { "x-tollgate-token" } else { "authorization" }, value);
-            prop_assert!(IDENTITY.identify(&sent, at(NOW)).is_err());
+            prop_assert!(who(&IDENTITY, &sent, at(NOW)).is_err());
         }
     }
 

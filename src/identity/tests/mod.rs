@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
-use super::{Identity, IdentityError};
+use super::{Finding, Identity, IdentityError, Presented};
 use crate::config::identity::{Algorithm, Anonymous, ClaimPath, Jwt, Method};
 use crate::domain::{Principal, Reason, Rejection};
 
@@ -98,7 +98,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn ask(identity: &Identity, token: &str, now: SystemTime) -> Result<Arc<Principal>, Rejection> {
-    identity.identify(&headers(&[("authorization", &format!("Bearer {token}"))]), now)
+    who(identity, &headers(&[("authorization", &format!("Bearer {token}"))]), now)
 }
 
 /// Asserts a refusal for this kind of fault, in which no part of the token shows.
@@ -130,4 +130,10 @@ fn an_issuer_that_is_configured_twice_is_refused() {
     let file = KeyFile::holding(&[issuer::rsa().jwk("k1")]);
     let answer = Identity::build(&[Method::Jwt(rules(&file)), Method::Jwt(rules(&file))]);
     assert!(matches!(answer, Err(IdentityError::IssuerTwice { issuer }) if issuer == "https://idp.example"));
+}
+
+/// Who sends these headers, where they tell at once.
+fn who(identity: &Identity, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Principal>, Rejection> {
+    let Finding::Known(principal) = identity.identify(&Presented::by(headers), now)?;
+    Ok(principal)
 }

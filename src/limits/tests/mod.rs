@@ -19,7 +19,7 @@ fn start() -> Instant {
 }
 
 fn caller(tenant: &str, user: Option<&str>) -> Principal {
-    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt }
+    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt, key_id: None }
 }
 
 fn rule(name: &str, events: u64, period: Duration, burst: u64, per: &[Dimension]) -> Rule {

@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(tokens.len(), CAPACITY);
         let indexed: usize = tokens.shards.iter().map(|shard| shard.lock().index.len()).sum();
         assert_eq!(indexed, CAPACITY);
-        assert_eq!((size_of::<Entry>(), size_of::<Principal>()), (56, 56), "as the module says; an Arc adds 16");
+        assert_eq!((size_of::<Entry>(), size_of::<Principal>()), (56, 72), "as the module says; an Arc adds 16");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The request half: from a head to a plan, or a refusal.
 
+use std::sync::Arc;
+
 use http::header;
 use pingora::Result;
 use pingora_proxy::Session;
@@ -32,15 +34,18 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
 
     // 3. Who is calling?
     let Finding::Known(principal) = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
+    exchange.known.principal = Some(Arc::clone(&principal));
 
     // 4. What do they ask?
-    let mut call = head::call(session.req_header())?;
+    let mut call = Arc::new(head::call(session.req_header())?);
+    exchange.known.call = Some(Arc::clone(&call));
     let before = exchange.elapsed(clock);
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
     exchange.progress.bytes_in = body.len;
-    if let Some(bytes) = &body.bytes {
-        call.model = call.model.take().or_else(|| call::model_in_body(&call, bytes));
+    if let Some(model) = body.bytes.as_ref().and_then(|bytes| call::model_in_body(&call, bytes)) {
+        Arc::make_mut(&mut call).model = Some(model);
+        exchange.known.call = Some(Arc::clone(&call));
     }
 
     // 7. Can they now?
@@ -52,7 +57,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
-    Ok(Admitted { principal, call, body, plan, upstream, endpoint, _admission: admission })
+    Ok(Admitted { call, body, plan, upstream, endpoint, _admission: admission })
 }
 
 /// Whether the client asked for the connection to end, or speaks a protocol that ends it anyway.

@@ -22,16 +22,22 @@ pub struct Principal {
 pub enum Method {
     /// A signed token (RFC 7519) from a configured issuer.
     Jwt,
+    /// A service of the operator's own vouched for them.
+    External,
     /// Nobody asked: authorization is off.
     Anonymous,
 }
 
 impl Method {
+    /// Every method, for configurations that name some.
+    pub const ALL: [Self; 3] = [Self::Jwt, Self::External, Self::Anonymous];
+
     /// The word for it in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::External => "external",
             Self::Anonymous => "anonymous",
         }
     }

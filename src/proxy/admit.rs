@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head};
-use crate::call;
+use crate::call::{self, CallError};
 use crate::domain::{Reason, Rejection};
 use crate::firewall;
 use crate::identity::Finding;
@@ -16,9 +16,11 @@ use crate::identity::Finding;
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
 /// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
-/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. The body is read before
+/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
+/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. The body is read before
 /// `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
-/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection.
+/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
+/// word.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -39,13 +41,23 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     // 4. What do they ask?
     let mut call = Arc::new(head::call(session.req_header())?);
     exchange.known.call = Some(Arc::clone(&call));
+
+    // 5. May they? By the head.
+    let rules = snapshot.policy.rules_for(&principal);
+    rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+
+    // 4. What does the body say? 5. And may they still?
     let before = exchange.elapsed(clock);
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
     exchange.progress.bytes_in = body.len;
-    if let Some(model) = body.bytes.as_ref().and_then(|bytes| call::model_in_body(&call, bytes)) {
-        Arc::make_mut(&mut call).model = Some(model);
-        exchange.known.call = Some(Arc::clone(&call));
+    if call.model.is_none() {
+        let bytes = body.bytes.as_deref().unwrap_or_default();
+        if let Some(model) = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)? {
+            Arc::make_mut(&mut call).model = Some(model);
+            exchange.known.call = Some(Arc::clone(&call));
+        }
+        rules.body(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
     }
 
     // 7. Can they now?
@@ -55,6 +67,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let plan = snapshot.routes.plan(&call)?;
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
     let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
+    rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
     Ok(Admitted { call, body, plan, upstream, endpoint, _admission: admission })

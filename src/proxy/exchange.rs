@@ -43,6 +43,8 @@ pub struct Exchange {
 pub(super) struct Known {
     pub(super) principal: Option<Arc<Principal>>,
     pub(super) call: Option<Arc<Call>>,
+    /// The policy rules in shadow that would have refused it.
+    pub(super) shadowed: Vec<Arc<str>>,
 }
 
 /// What admission hands on.

@@ -229,6 +229,7 @@ impl ProxyHttp for Gateway {
             model: call.and_then(|call| call.model.as_deref()),
             status: progress.status,
             reason: exchange.refused,
+            shadow_policy: &exchange.known.shadowed,
             upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
             upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
             attempts: progress.attempts,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::access_log::Faults;
 use super::entry::Entry;
@@ -32,6 +32,8 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; StatusClass::ALL.len()]; SERVICE_LABELS],
     refusals: [IntCounter; Reason::ALL.len()],
+    /// By rule; the names are the configuration's.
+    policy_shadow: IntCounterVec,
     attempts: [IntCounter; Attempt::ALL.len()],
     connections: [IntCounter; Connection::ALL.len()],
     in_flight: IntGauge,
@@ -61,6 +63,8 @@ impl Metrics {
         let families = Families { registry: &registry };
         let requests = families.counters("tollgate_requests_total", "Exchanges that ended.", &["service", "status_class"]);
         let refusals = families.counters("tollgate_refusals_total", "Exchanges that the gateway refused or broke off.", &["reason"]);
+        let policy_shadow =
+            families.counters("tollgate_policy_shadow_total", "Exchanges that a policy rule in shadow would have refused.", &["rule"]);
         let attempts = families.counters("tollgate_upstream_attempts_total", "Tries to have a request answered upstream.", &["outcome"]);
         let connections = families.counters("tollgate_upstream_connections_total", "Connections taken for a try.", &["kind"]);
         families
@@ -73,6 +77,7 @@ impl Metrics {
                 StatusClass::ALL.map(|class| requests.with_label_values(&[service, class.label()]))
             }),
             refusals: Reason::ALL.map(|reason| refusals.with_label_values(&[reason.label()])),
+            policy_shadow,
             attempts: Attempt::ALL.map(|outcome| attempts.with_label_values(&[outcome.label()])),
             connections: Connection::ALL.map(|kind| connections.with_label_values(&[kind.label()])),
             in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
@@ -115,6 +120,9 @@ impl Metrics {
         if let Some(counter) = entry.reason.and_then(|reason| child(&self.refusals, &Reason::ALL, &reason)) {
             counter.inc();
         }
+        for rule in entry.shadow_policy {
+            self.policy_shadow.with_label_values(&[&**rule]).inc();
+        }
         self.bytes_in.inc_by(entry.bytes_in);
         self.bytes_out.inc_by(entry.bytes_out);
         self.overhead.observe(entry.overhead.as_secs_f64());
@@ -128,6 +136,11 @@ impl Metrics {
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Shows a policy rule in shadow from the beginning, at zero.
+    pub fn policy_shadow(&self, rule: &str) {
+        drop(self.policy_shadow.with_label_values(&[rule]));
     }
 
     /// Counts one try to have a request answered, by how it ended.

@@ -1,14 +1,20 @@
 //! `identity`: who may call, and how they prove it. Tried in order; an empty list refuses to start.
 
+mod external;
+
 use std::path::PathBuf;
 
 use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
+
+pub use self::external::External;
 
 /// One way to prove who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A signed token.
     Jwt(Jwt),
+    /// A service of the operator's own says who it is.
+    External(External),
     /// Nobody is asked.
     Anonymous(Anonymous),
 }
@@ -85,14 +91,16 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
+        let (jwt, external, anonymous) = (map.optional("jwt"), map.optional("external"), map.optional("anonymous"));
         let methods = map.named().len();
         map.finish()?;
-        match (jwt?, anonymous?) {
+        let jwt = jwt?.map(Self::Jwt);
+        let external = external?.map(Self::External);
+        let anonymous = anonymous?.map(Self::Anonymous);
+        match jwt.or(external).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
-            (Some(jwt), _) => Ok(Self::Jwt(jwt)),
-            (None, Some(anonymous)) => Ok(Self::Anonymous(anonymous)),
-            (None, None) => value.refuse_with("names no method", expected_one_of(&["jwt", "anonymous"])),
+            Some(method) => Ok(method),
+            None => value.refuse_with("names no method", expected_one_of(&["jwt", "external", "anonymous"])),
         }
     }
 }

@@ -18,6 +18,14 @@ pub enum IdentityError {
         /// The `iss` in question.
         issuer: String,
     },
+    /// The authorizer's certificate could not be checked.
+    #[error("`ca` of `external`, `{}`: {cause}", file.display())]
+    AuthorizerCa {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The issuer's keys can't be had.
     #[error("`jwks_file` `{}`: {cause}", file.display())]
     KeySet {

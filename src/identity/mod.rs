@@ -10,7 +10,10 @@
 mod cache;
 mod claims;
 mod error;
+mod external;
 mod fault;
+mod flights;
+mod http;
 mod jwk;
 mod jwt;
 mod keys;
@@ -23,12 +26,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use ::http::HeaderMap;
 
 use crate::config::identity as config;
 use crate::domain::{self, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
+pub use external::Question;
 
 /// All configured ways to prove who is calling. Built once for a configuration; what it remembers of verified tokens dies with it, so
 /// that a token accepted under old rules is judged anew under new ones.
@@ -68,6 +72,8 @@ impl<'r> Presented<'r> {
 pub enum Finding {
     /// Who it is.
     Known(Arc<Principal>),
+    /// Whoever the external authorizer says, once it is known what they ask: [`Question::answer`].
+    Ask(Question),
 }
 
 /// One way to prove who is calling, ready for use.
@@ -75,6 +81,8 @@ pub enum Finding {
 enum Method {
     /// Signed tokens, of all issuers together: a token names its own.
     Jwt(Box<jwt::Jwt>),
+    /// A service of the operator's own.
+    External(Arc<external::External>),
     /// Everyone is this caller.
     Anonymous(Arc<Principal>),
 }
@@ -87,18 +95,21 @@ impl Identity {
     /// names the file and the cause.
     pub fn build(methods: &[config::Method]) -> Result<Self, IdentityError> {
         let mut issuers = Vec::new();
-        let mut anonymous = None;
-        for method in methods {
-            if anonymous.is_some() {
-                return Err(IdentityError::AfterAnonymous);
-            }
+        for (at, method) in methods.iter().enumerate() {
             match method {
                 config::Method::Jwt(jwt) => issuers.push(jwt::Issuer::build(jwt)?),
-                config::Method::Anonymous(everyone) => anonymous = Some(Method::Anonymous(Arc::new(principal(everyone)))),
+                config::Method::Anonymous(_) if at + 1 < methods.len() => return Err(IdentityError::AfterAnonymous),
+                config::Method::External(_) | config::Method::Anonymous(_) => {}
             }
         }
-        let jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
-        let methods: Vec<_> = jwt.into_iter().chain(anonymous).collect();
+        let mut jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
+        // All issuers together stand where the first of them does.
+        let ready = methods.iter().filter_map(|method| match method {
+            config::Method::Jwt(_) => jwt.take().map(Ok),
+            config::Method::External(rules) => Some(external::External::build(rules).map(|external| Method::External(Arc::new(external)))),
+            config::Method::Anonymous(everyone) => Some(Ok(Method::Anonymous(Arc::new(principal(everyone))))),
+        });
+        let methods = ready.collect::<Result<Vec<_>, IdentityError>>()?;
         if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods }) }
     }
 
@@ -115,6 +126,11 @@ impl Identity {
                 Method::Jwt(jwt) => {
                     if let Some(token) = presented::token(presented.headers)? {
                         return Ok(Finding::Known(jwt.verify(token, now)?));
+                    }
+                }
+                Method::External(external) => {
+                    if let Some(question) = external.question(presented)? {
+                        return Ok(Finding::Ask(question));
                     }
                 }
                 Method::Anonymous(everyone) => return Ok(Finding::Known(Arc::clone(everyone))),

@@ -10,6 +10,9 @@ use super::fault::Fault;
 
 static TOKEN: HeaderName = HeaderName::from_static("x-tollgate-token");
 
+/// Where clients of Anthropic's send a key.
+pub(super) static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 /// The token that the caller presents, unjudged and perhaps empty (a client whose token is missing means to have one); `None` where there is none.
 ///
 /// # Errors
@@ -22,7 +25,7 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
 }
 
 /// The value of a header that may stand once only: of two, a proxy before us may have judged the other.
-fn single<'h>(headers: &'h HeaderMap, header: &HeaderName, label: &'static str) -> Result<Option<&'h str>, Fault> {
+pub(super) fn single<'h>(headers: &'h HeaderMap, header: &HeaderName, label: &'static str) -> Result<Option<&'h str>, Fault> {
     let mut values = headers.get_all(header).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

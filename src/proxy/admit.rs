@@ -35,12 +35,21 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let Finding::Known(principal) = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
-    exchange.known.principal = Some(Arc::clone(&principal));
+    let found = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
+    if let Finding::Known(principal) = &found {
+        exchange.known.principal = Some(Arc::clone(principal));
+    }
 
     // 4. What do they ask?
     let mut call = Arc::new(head::call(session.req_header())?);
     exchange.known.call = Some(Arc::clone(&call));
+
+    // 3. Who is calling, where an authorizer is to say, and wants to know what for?
+    let principal = match found {
+        Finding::Known(principal) => principal,
+        Finding::Ask(question) => question.answer(&call, exchange.began_wall).await?,
+    };
+    exchange.known.principal = Some(Arc::clone(&principal));
 
     // 5. May they? By the head.
     let rules = snapshot.policy.rules_for(&principal);

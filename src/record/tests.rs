@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
@@ -8,6 +9,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::record::{AccessLog as AccessLogConfig, Destination};
 use crate::domain::{Method, Principal, Reason, RequestId, SERVICES, Service};
+
+/// Rules that would have refused.
+static SHADOW: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["trial".into(), "later".into()]);
 
 const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
 
@@ -28,7 +32,7 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
         model: Some("amazon.nova-lite-v1:0"),
         status: Some(502),
         reason: Some(Reason::UpstreamBroken),
-        shadow_policy: &[],
+        shadow_policy: &*SHADOW,
         upstream: Some("primary"),
         upstream_request_id: Some(b"7e9d2f4a"),
         attempts: 2,

@@ -20,7 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 /// A connection is kept so long for the next question.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 /// So many idle connections are kept.
 const KEPT_CONNECTIONS: usize = 32;
 

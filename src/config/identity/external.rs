@@ -43,7 +43,7 @@ impl FromValue for External {
         let timeout = map.value("timeout").map_or(Ok(Duration::from_millis(500)), |value| at_most(&value, Duration::from_secs(30)));
         let cache = map.value("cache").map_or(Ok(Duration::from_mins(1)), |value| cache(&value));
         let headers = map.value("headers").map_or(Ok(Vec::new()), |value| value.distinct("header"));
-        let token_from = map.optional("token_from");
+        let token_from = map.value("token_from").map(|value| token_header(&value)).transpose();
         let ca = map.optional("ca");
         map.finish()?;
         Ok(Self {
@@ -110,6 +110,18 @@ fn at_most(value: &Value<'_>, most: Duration) -> Checked<Duration> {
     } else {
         value.refuse_with(format!("{} is too long", value.quoted()), format!("the most is {most:?}"))
     }
+}
+
+/// One that never goes on to AWS, whoever sends it.
+fn token_header(value: &Value<'_>) -> Checked<HeaderName> {
+    let name = HeaderName::from_value(value)?;
+    if ["authorization", "x-api-key", "cookie"].contains(&name.as_str()) || name.as_str().starts_with("x-tollgate-") {
+        return Ok(name);
+    }
+    value.refuse_with(
+        "the credential would go on to AWS",
+        "`authorization`, `x-api-key`, `cookie`, or a name that begins with `x-tollgate-`",
+    )
 }
 
 fn cache(value: &Value<'_>) -> Checked<Duration> {

@@ -22,6 +22,10 @@ pub struct Principal {
 pub enum Method {
     /// A signed token (RFC 7519) from a configured issuer.
     Jwt,
+    /// A random key that the gateway issued.
+    ApiKeys,
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials,
     /// Nobody asked: authorization is off.
     Anonymous,
 }
@@ -32,6 +36,8 @@ impl Method {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::ApiKeys => "api_keys",
+            Self::AwsCredentials => "aws_credentials",
             Self::Anonymous => "anonymous",
         }
     }

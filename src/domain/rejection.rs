@@ -12,6 +12,10 @@ use std::time::Duration;
 pub enum Reason {
     /// No credential, or a wrong one.
     Unauthenticated,
+    /// A signature by an access key that was not issued here, or counts no more.
+    UnknownAccessKey,
+    /// A signature that is not of this request, by this key, at this time.
+    InvalidSignature,
     /// No service can be told from the request.
     UnknownService,
     /// The request is not well formed.
@@ -42,8 +46,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Unauthenticated,
+        Self::UnknownAccessKey,
+        Self::InvalidSignature,
         Self::UnknownService,
         Self::Malformed,
         Self::LengthRequired,
@@ -65,6 +71,7 @@ impl Reason {
         match self {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
+            Self::UnknownAccessKey | Self::InvalidSignature => 403,
             Self::UnknownService => 404,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
@@ -81,7 +88,8 @@ impl Reason {
     #[must_use]
     pub const fn aws_type(self) -> &'static str {
         match self {
-            Self::Unauthenticated => "UnrecognizedClientException",
+            Self::Unauthenticated | Self::UnknownAccessKey => "UnrecognizedClientException",
+            Self::InvalidSignature => "InvalidSignatureException",
             Self::UnknownService => "ResourceNotFoundException",
             Self::Malformed | Self::LengthRequired | Self::BodyTooLarge => "ValidationException",
             Self::RequestTimeout => "RequestTimeoutException",
@@ -98,6 +106,8 @@ impl Reason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",
+            Self::UnknownAccessKey => "unknown_access_key",
+            Self::InvalidSignature => "invalid_signature",
             Self::UnknownService => "unknown_service",
             Self::Malformed => "malformed",
             Self::LengthRequired => "length_required",

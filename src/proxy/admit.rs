@@ -14,8 +14,9 @@ use crate::identity::Finding;
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
 /// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
-/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. The body is read before
-/// `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
+/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. A caller's own signature covers
+/// the body: its key, scope and date are judged before the body is read, the signature once it is hashed, before anyone looks into it. The body is
+/// read before `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
 /// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
@@ -31,7 +32,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let Finding::Known(principal) = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
+    let caller = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
 
     // 4. What do they ask?
     let mut call = head::call(session.req_header())?;
@@ -39,6 +40,10 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
     exchange.progress.bytes_in = body.len;
+    let principal = match caller {
+        Finding::Known(principal) => principal,
+        Finding::Signed(claim) => claim.settle(&body.sha256)?,
+    };
     if let Some(bytes) = &body.bytes {
         call.model = call.model.take().or_else(|| call::model_in_body(&call, bytes));
     }

@@ -9,6 +9,10 @@ use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
 pub enum Method {
     /// A signed token.
     Jwt(Jwt),
+    /// A random key that the gateway issued.
+    ApiKeys(ApiKeys),
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials(AwsCredentials),
     /// Nobody is asked.
     Anonymous(Anonymous),
 }
@@ -49,6 +53,22 @@ pub enum Algorithm {
     EdDSA,
 }
 
+/// API keys in a file that `tollgate keys` writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeys {
+    /// The keys; read again whenever it changes.
+    pub file: PathBuf,
+}
+
+/// AWS credentials in a file that `tollgate keys` writes; it may be the file of `api_keys` too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsCredentials {
+    /// The credentials; read again whenever it changes.
+    pub file: PathBuf,
+    /// The 32 random bytes that their secrets are sealed under; none where every secret stands in the file as it is.
+    pub key_file: Option<PathBuf>,
+}
+
 /// Authorization off: everyone is the same caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anonymous {
@@ -68,6 +88,7 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     }
     let mut unasked: Option<&Value<'_>> = None;
     let mut methods = Vec::new();
+    let mut files: Vec<(&str, &Value<'_>)> = Vec::new();
     for item in &items {
         if let Some(everyone) = unasked {
             let message = format!("can never be reached: `anonymous` at `{}` takes everyone", everyone.path());
@@ -76,6 +97,18 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
         let method = Method::from_value(item);
         if matches!(method, Ok(Method::Anonymous(_))) {
             unasked = Some(item);
+        }
+        let single = match &method {
+            Ok(Method::ApiKeys(_)) => Some("api_keys"),
+            Ok(Method::AwsCredentials(_)) => Some("aws_credentials"),
+            Ok(Method::Jwt(_) | Method::Anonymous(_)) | Err(_) => None,
+        };
+        if let Some(name) = single {
+            if let Some((_, earlier)) = files.iter().find(|(taken, _)| *taken == name) {
+                let message = format!("`{name}` is at `{}` already, and one file answers for all keys", earlier.path());
+                methods.push(item.refuse_with(message, "put all of them in one file"));
+            }
+            files.push((name, item));
         }
         methods.push(method);
     }
@@ -86,13 +119,15 @@ impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
         let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
+        let (api_keys, aws_credentials) = (map.optional("api_keys"), map.optional("aws_credentials"));
         let methods = map.named().len();
         map.finish()?;
-        match (jwt?, anonymous?) {
+        let (jwt, anonymous) = (jwt?.map(Self::Jwt), anonymous?.map(Self::Anonymous));
+        let (api_keys, aws_credentials) = (api_keys?.map(Self::ApiKeys), aws_credentials?.map(Self::AwsCredentials));
+        match jwt.or(api_keys).or(aws_credentials).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
-            (Some(jwt), _) => Ok(Self::Jwt(jwt)),
-            (None, Some(anonymous)) => Ok(Self::Anonymous(anonymous)),
-            (None, None) => value.refuse_with("names no method", expected_one_of(&["jwt", "anonymous"])),
+            Some(method) => Ok(method),
+            None => value.refuse_with("names no method", expected_one_of(&["jwt", "api_keys", "aws_credentials", "anonymous"])),
         }
     }
 }
@@ -153,6 +188,24 @@ impl FromValue for Algorithm {
         let help = names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| format!("did you mean `{name}`?"));
         // The names are too alike to guess: ES512 is not almost ES256.
         value.refuse_with(format!("{} is not a supported algorithm", value.quoted()), help.unwrap_or_else(|| expected_one_of(&names)))
+    }
+}
+
+impl FromValue for ApiKeys {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let file = map.required("file", "keys.yaml");
+        map.finish()?;
+        Ok(Self { file: file? })
+    }
+}
+
+impl FromValue for AwsCredentials {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let (file, key_file) = (map.required("file", "keys.yaml"), map.optional("key_file"));
+        map.finish()?;
+        Ok(Self { file: file?, key_file: key_file? })
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Method {
     Jwt,
     /// A service of the operator's own vouched for them.
     External,
+    /// A random key that the gateway issued.
+    ApiKeys,
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials,
     /// Nobody asked: authorization is off.
     Anonymous,
 }
@@ -38,6 +42,8 @@ impl Method {
         match self {
             Self::Jwt => "jwt",
             Self::External => "external",
+            Self::ApiKeys => "api_keys",
+            Self::AwsCredentials => "aws_credentials",
             Self::Anonymous => "anonymous",
         }
     }

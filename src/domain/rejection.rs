@@ -14,6 +14,10 @@ pub enum Reason {
     Unauthenticated,
     /// Known, and not allowed what they ask.
     Forbidden,
+    /// A signature by an access key that was not issued here, or counts no more.
+    UnknownAccessKey,
+    /// A signature that is not of this request, by this key, at this time.
+    InvalidSignature,
     /// No service can be told from the request.
     UnknownService,
     /// The request is not well formed.
@@ -46,9 +50,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::UnknownAccessKey,
+        Self::InvalidSignature,
         Self::UnknownService,
         Self::Malformed,
         Self::LengthRequired,
@@ -71,7 +77,7 @@ impl Reason {
         match self {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::UnknownAccessKey | Self::InvalidSignature => 403,
             Self::UnknownService => 404,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
@@ -88,8 +94,9 @@ impl Reason {
     #[must_use]
     pub const fn aws_type(self) -> &'static str {
         match self {
-            Self::Unauthenticated => "UnrecognizedClientException",
             Self::Forbidden => "AccessDeniedException",
+            Self::Unauthenticated | Self::UnknownAccessKey => "UnrecognizedClientException",
+            Self::InvalidSignature => "InvalidSignatureException",
             Self::UnknownService => "ResourceNotFoundException",
             Self::Malformed | Self::LengthRequired | Self::BodyTooLarge => "ValidationException",
             Self::RequestTimeout => "RequestTimeoutException",
@@ -110,6 +117,8 @@ impl Reason {
         match self {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::UnknownAccessKey => "unknown_access_key",
+            Self::InvalidSignature => "invalid_signature",
             Self::UnknownService => "unknown_service",
             Self::Malformed => "malformed",
             Self::LengthRequired => "length_required",

@@ -17,8 +17,9 @@ use crate::identity::Finding;
 ///
 /// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
 /// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
-/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. The body is read before
-/// `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
+/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
+/// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
+/// anyone. The body is read before `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
 /// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
 /// word.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
@@ -35,29 +36,42 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let Finding::Known(principal) = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
-    exchange.known.principal = Some(Arc::clone(&principal));
+    let caller = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
 
     // 4. What do they ask?
     let mut call = Arc::new(head::call(session.req_header())?);
     exchange.known.call = Some(Arc::clone(&call));
 
     // 5. May they? By the head.
-    let rules = snapshot.policy.rules_for(&principal);
-    rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+    if let Finding::Known(principal) = &caller {
+        exchange.known.principal = Some(Arc::clone(principal));
+        let rules = snapshot.policy.rules_for(principal);
+        rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+    }
 
-    // 4. What does the body say? 5. And may they still?
+    // 4. What does the body say? 3. Is it what was signed? 5. And may they still?
     let before = exchange.elapsed(clock);
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
     exchange.progress.bytes_in = body.len;
+    let method = session.req_header().method.as_str();
+    let principal = match caller {
+        Finding::Known(principal) => principal,
+        Finding::Signed(claim) => {
+            let principal = claim.settle(&body.sha256)?;
+            exchange.known.principal = Some(Arc::clone(&principal));
+            snapshot.policy.rules_for(&principal).head(method, &call, &mut exchange.known.shadowed)?;
+            principal
+        }
+    };
+    let rules = snapshot.policy.rules_for(&principal);
     if call.model.is_none() {
         let bytes = body.bytes.as_deref().unwrap_or_default();
         if let Some(model) = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)? {
             Arc::make_mut(&mut call).model = Some(model);
             exchange.known.call = Some(Arc::clone(&call));
         }
-        rules.body(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+        rules.body(method, &call, &mut exchange.known.shadowed)?;
     }
 
     // 7. Can they now?

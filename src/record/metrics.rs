@@ -42,6 +42,7 @@ pub struct Metrics {
     bytes_in: IntCounter,
     bytes_out: IntCounter,
     access_log: Faults,
+    issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
     expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
@@ -97,6 +98,10 @@ impl Metrics {
                 dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
                 errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
             },
+            issued_keys_refused: families.counter(
+                "tollgate_identity_key_file_errors_total",
+                "Looks at a file of issued keys that could not be used; the last good keys stay.",
+            ),
             credential_expiry: families.register(known_good(GaugeVec::new(
                 Opts::new(
                     "tollgate_credential_expiry_seconds",
@@ -155,6 +160,11 @@ impl Metrics {
         if let Some(counter) = child(&self.connections, &Connection::ALL, &kind) {
             counter.inc();
         }
+    }
+
+    /// Counts a look at a file of issued keys that could not be used.
+    pub fn issued_keys_refused(&self) {
+        self.issued_keys_refused.inc();
     }
 
     /// Notes when the credentials of `upstream` (its key in `upstreams`) expire; none where they don't, or the upstream is no more.

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub enum Reason {
     /// No credential, or a wrong one.
     Unauthenticated,
+    /// The keys of the token's issuer have not been had yet.
+    KeysUnavailable,
     /// No service can be told from the request.
     UnknownService,
     /// The request is not well formed.
@@ -42,8 +44,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unauthenticated,
+        Self::KeysUnavailable,
         Self::UnknownService,
         Self::Malformed,
         Self::LengthRequired,
@@ -72,7 +75,7 @@ impl Reason {
             Self::RateLimited | Self::Flood => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::BodyMemory | Self::NoCredentials => 503,
+            Self::KeysUnavailable | Self::BodyMemory | Self::NoCredentials => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -87,9 +90,12 @@ impl Reason {
             Self::RequestTimeout => "RequestTimeoutException",
             Self::RateLimited | Self::Flood => "ThrottlingException",
             Self::Internal => "InternalServerException",
-            Self::BodyMemory | Self::NoCredentials | Self::UpstreamUnreachable | Self::UpstreamBroken | Self::UpstreamTimeout => {
-                "ServiceUnavailableException"
-            }
+            Self::KeysUnavailable
+            | Self::BodyMemory
+            | Self::NoCredentials
+            | Self::UpstreamUnreachable
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout => "ServiceUnavailableException",
         }
     }
 
@@ -98,6 +104,7 @@ impl Reason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::UnknownService => "unknown_service",
             Self::Malformed => "malformed",
             Self::LengthRequired => "length_required",

@@ -3,7 +3,8 @@
 //! * A credential that is present and wrong refuses the request; only an absent one lets the next method try. A credential for which no
 //!   method is configured (an SDK's dummy signature, a token in front of an `anonymous` gateway) counts as absent.
 //! * A token is believed only after its signature verified, under a key of the issuer that it names, with an algorithm that both the
-//!   configuration and the key allow. No HMAC algorithm can be named at all, so a public key can't be mistaken for a shared secret.
+//!   configuration and the key allow. An issuer has public keys or one shared secret, never both, so that neither is mistaken for the other.
+//! * Keys renew themselves in tasks of their own; no request waits for a provider.
 //! * Nothing here grows with what strangers send: only verified tokens are remembered, and of those a bounded number.
 //! * No message and no error holds a token.
 
@@ -11,8 +12,10 @@ mod cache;
 mod claims;
 mod error;
 mod fault;
+mod fetch;
 mod jwk;
 mod jwt;
+mod keyring;
 mod keys;
 mod presented;
 mod tenants;
@@ -29,6 +32,8 @@ use crate::config::identity as config;
 use crate::domain::{self, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
+pub use fetch::CaError;
+pub use keyring::{Keyring, Renewal};
 
 /// All configured ways to prove who is calling. Built once for a configuration; what it remembers of verified tokens dies with it, so
 /// that a token accepted under old rules is judged anew under new ones.
@@ -102,13 +107,21 @@ impl Identity {
         if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods }) }
     }
 
+    /// The keys of every issuer of tokens, each of which is to be kept fresh by a task: [`Keyring::keep_fresh`].
+    pub fn keyrings(&self) -> impl Iterator<Item = &Arc<Keyring>> {
+        self.methods.iter().flat_map(|method| match method {
+            Method::Jwt(jwt) => Some(jwt.keyrings()).into_iter().flatten(),
+            Method::Anonymous(_) => None.into_iter().flatten(),
+        })
+    }
+
     /// Who sends the request that `presented` shows, at the time `now`.
     ///
     /// A token that was verified before costs a hash and a lookup.
     ///
     /// # Errors
     /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one. The message names
-    /// what kind of thing is wrong, never what was sent.
+    /// what kind of thing is wrong, never what was sent. [`Reason::KeysUnavailable`] where a token can't be judged yet.
     pub fn identify(&self, presented: &Presented<'_>, now: SystemTime) -> Result<Finding, Rejection> {
         for method in &self.methods {
             match method {

@@ -13,6 +13,7 @@ mod client;
 mod connections;
 mod downstream;
 mod headers;
+mod oidc;
 mod record;
 mod refusals;
 mod scripted;

@@ -21,7 +21,9 @@ fn policy() -> Policy {
          - { name: home, tenants: [acme], regions: [us-*] }\n",
     );
     for n in 0..17 {
-        text.push_str(&format!("- {{ name: r{n}, tenants: [tenant-{n}, 'team-{n}-*'], services: [bedrock-runtime], models: ['*haiku*'] }}\n"));
+        text.push_str(&format!(
+            "- {{ name: r{n}, tenants: [tenant-{n}, 'team-{n}-*'], services: [bedrock-runtime], models: ['*haiku*'] }}\n"
+        ));
     }
     let config = Config::parse(&text, Path::new("gateway.yaml")).expect("a good configuration");
     Policy::build(&config.policy, &["us-east-1"])
@@ -35,7 +37,8 @@ fn call(model: &str) -> Call {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let policy = policy();
-    let caller = |tenant: &str| Principal { tenant: tenant.into(), user: Some("ann".into()), groups: [].into(), method: Method::Jwt, key_id: None };
+    let caller =
+        |tenant: &str| Principal { tenant: tenant.into(), user: Some("ann".into()), groups: [].into(), method: Method::Jwt, key_id: None };
     for (name, tenant, model) in [
         ("policy/20 rules, none for the caller", "other", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         ("policy/20 rules, 3 for the caller", "acme", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),

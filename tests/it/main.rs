@@ -13,6 +13,7 @@ mod client;
 mod connections;
 mod downstream;
 mod headers;
+mod oidc;
 mod policy;
 mod record;
 mod refusals;

@@ -13,6 +13,7 @@ mod client;
 mod connections;
 mod downstream;
 mod headers;
+mod inbound;
 mod record;
 mod refusals;
 mod scripted;

@@ -87,8 +87,8 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
-        let (api_keys, aws_credentials) = (map.optional("api_keys"), map.optional("aws_credentials"));
+        let (jwt, api_keys) = (map.optional("jwt"), map.optional("api_keys"));
+        let (aws_credentials, anonymous) = (map.optional("aws_credentials"), map.optional("anonymous"));
         let methods = map.named().len();
         map.finish()?;
         let (jwt, anonymous) = (jwt?.map(Self::Jwt), anonymous?.map(Self::Anonymous));

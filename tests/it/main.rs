@@ -13,8 +13,12 @@ mod client;
 mod connections;
 mod downstream;
 mod headers;
+<<<<<<< HEAD
 mod oidc;
 mod policy;
+=======
+mod inbound;
+>>>>>>> wt-keys
 mod record;
 mod refusals;
 mod scripted;

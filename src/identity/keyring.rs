@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn keys_are_fresh_as_long_as_the_provider_says_within_bounds() {
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         for (said, fresh) in [
             ("", FRESH),
             ("no-cache", FRESH),

@@ -12,6 +12,7 @@ mod bodies;
 mod client;
 mod connections;
 mod downstream;
+mod fuzz;
 mod headers;
 <<<<<<< HEAD
 mod oidc;

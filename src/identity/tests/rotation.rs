@@ -127,7 +127,7 @@ async fn no_bad_answer_is_put_in_force() {
         (vec![answer("500 Internal Server Error", "", &good)], "answered 500"),
         (vec![answer("404 Not Found", "", b"")], "answered 404"),
         (vec![answer("200 OK", "", &padded)], "longer than 1048576 bytes"),
-        (vec![format!("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{{").into_bytes()], "breaks off"),
+        (vec![b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{".to_vec()], "breaks off"),
         (vec![b"SSH-2.0-OpenSSH\r\n".to_vec()], "can't be asked"),
         (vec![redirect("http://127.0.0.2:9/keys")], "points elsewhere"),
         (vec![redirect("//127.0.0.2:9/keys")], "points elsewhere"),

@@ -14,12 +14,9 @@ mod connections;
 mod downstream;
 mod fuzz;
 mod headers;
-<<<<<<< HEAD
+mod inbound;
 mod oidc;
 mod policy;
-=======
-mod inbound;
->>>>>>> wt-keys
 mod record;
 mod refusals;
 mod scripted;

@@ -1,12 +1,15 @@
 //! `identity`: who may call, and how they prove it. Tried in order; an empty list refuses to start.
 
 mod external;
+mod jwt;
 
 use std::path::PathBuf;
 
 use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
 
 pub use self::external::External;
+pub use self::jwt::{Algorithm, ClaimPath, Jwt, KeySource, Url};
+pub use super::reader::Scalar;
 
 /// One way to prove who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,44 +18,28 @@ pub enum Method {
     Jwt(Jwt),
     /// A service of the operator's own says who it is.
     External(External),
+    /// A random key that the gateway issued.
+    ApiKeys(ApiKeys),
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials(AwsCredentials),
     /// Nobody is asked.
     Anonymous(Anonymous),
 }
 
-/// Tokens of one issuer (RFC 7519, RFC 7517).
+/// API keys in a file that `tollgate keys` writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jwt {
-    /// The `iss` that a token must carry, to the letter.
-    pub issuer: String,
-    /// A token's `aud` must name one of these, or its `client_id` must be one (Cognito access tokens have no `aud`). At least one.
-    pub audiences: Vec<String>,
-    /// The signature algorithms that are taken; at least one. Default `[RS256]`. `none` and HMAC can't be named.
-    pub algorithms: Vec<Algorithm>,
-    /// The key set (RFC 7517, section 5).
-    pub jwks_file: PathBuf,
-    /// The claim that names the tenant. A token without it is refused.
-    pub tenant: ClaimPath,
-    /// The claim that names the user. Default `sub`; a token without it has no user.
-    pub user: ClaimPath,
+pub struct ApiKeys {
+    /// The keys; read again whenever it changes.
+    pub file: PathBuf,
 }
 
-/// A claim by name, looked for first as it is written (Cognito's `custom:tenant` or a URL), then as a dotted path into nested objects.
+/// AWS credentials in a file that `tollgate keys` writes; it may be the file of `api_keys` too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimPath(pub String);
-
-/// Signature algorithms by public key (RFC 7518, section 3.1; RFC 8037).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the RFC's")]
-pub enum Algorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    EdDSA,
+pub struct AwsCredentials {
+    /// The credentials; read again whenever it changes.
+    pub file: PathBuf,
+    /// The 32 random bytes that their secrets are sealed under; none where every secret stands in the file as it is.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Authorization off: everyone is the same caller.
@@ -74,6 +61,7 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     }
     let mut unasked: Option<&Value<'_>> = None;
     let mut methods = Vec::new();
+    let mut files: Vec<(&str, &Value<'_>)> = Vec::new();
     for item in &items {
         if let Some(everyone) = unasked {
             let message = format!("can never be reached: `anonymous` at `{}` takes everyone", everyone.path());
@@ -83,6 +71,18 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
         if matches!(method, Ok(Method::Anonymous(_))) {
             unasked = Some(item);
         }
+        let single = match &method {
+            Ok(Method::ApiKeys(_)) => Some("api_keys"),
+            Ok(Method::AwsCredentials(_)) => Some("aws_credentials"),
+            Ok(Method::Jwt(_) | Method::External(_) | Method::Anonymous(_)) | Err(_) => None,
+        };
+        if let Some(name) = single {
+            if let Some((_, earlier)) = files.iter().find(|(taken, _)| *taken == name) {
+                let message = format!("`{name}` is at `{}` already, and one file answers for all keys", earlier.path());
+                methods.push(item.refuse_with(message, "put all of them in one file"));
+            }
+            files.push((name, item));
+        }
         methods.push(method);
     }
     methods.into_iter().collect()
@@ -91,76 +91,39 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, external, anonymous) = (map.optional("jwt"), map.optional("external"), map.optional("anonymous"));
+        let (jwt, api_keys, aws_credentials) = (map.optional("jwt"), map.optional("api_keys"), map.optional("aws_credentials"));
+        let (external, anonymous) = (map.optional("external"), map.optional("anonymous"));
         let methods = map.named().len();
         map.finish()?;
-        let jwt = jwt?.map(Self::Jwt);
+        let (jwt, anonymous) = (jwt?.map(Self::Jwt), anonymous?.map(Self::Anonymous));
+        let (api_keys, aws_credentials) = (api_keys?.map(Self::ApiKeys), aws_credentials?.map(Self::AwsCredentials));
         let external = external?.map(Self::External);
-        let anonymous = anonymous?.map(Self::Anonymous);
-        match jwt.or(external).or(anonymous) {
+        match jwt.or(api_keys).or(aws_credentials).or(external).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
             Some(method) => Ok(method),
-            None => value.refuse_with("names no method", expected_one_of(&["jwt", "external", "anonymous"])),
+            None => {
+                let known = ["jwt", "api_keys", "aws_credentials", "external", "anonymous"];
+                value.refuse_with("names no method", expected_one_of(&known))
+            }
         }
     }
 }
 
-impl FromValue for Jwt {
+impl FromValue for ApiKeys {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let issuer = map.required("issuer", "https://…");
-        let audiences = map.required_by("audiences", "[tollgate]", |value| value.distinct("audience"));
-        let algorithms = map.value("algorithms");
-        let algorithms = algorithms.map_or(Ok(vec![Algorithm::RS256]), |value| value.distinct("algorithm"));
-        let jwks_file = map.required("jwks_file", "jwks.json");
-        let tenant = map.required("tenant", "tenant");
-        let user = map.or("user", ClaimPath("sub".to_owned()));
+        let file = map.required("file", "keys.yaml");
         map.finish()?;
-        Ok(Self { issuer: issuer?, audiences: audiences?, algorithms: algorithms?, jwks_file: jwks_file?, tenant: tenant?, user: user? })
+        Ok(Self { file: file? })
     }
 }
 
-impl FromValue for ClaimPath {
+impl FromValue for AwsCredentials {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
-        String::from_value(value).map(Self)
-    }
-}
-
-impl Algorithm {
-    const ALL: [(&'static str, Self); 9] = [
-        ("RS256", Self::RS256),
-        ("RS384", Self::RS384),
-        ("RS512", Self::RS512),
-        ("PS256", Self::PS256),
-        ("PS384", Self::PS384),
-        ("PS512", Self::PS512),
-        ("ES256", Self::ES256),
-        ("ES384", Self::ES384),
-        ("EdDSA", Self::EdDSA),
-    ];
-}
-
-impl FromValue for Algorithm {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        let text = value.text()?;
-        if let Some((_, algorithm)) = Self::ALL.iter().find(|(name, _)| *name == text) {
-            return Ok(*algorithm);
-        }
-        let names = Self::ALL.map(|(name, _)| name);
-        if text.eq_ignore_ascii_case("none") {
-            return value.refuse_with(
-                "`none` is no signature: anyone could write such a token",
-                "to let everyone in, say `- anonymous: { tenant: … }`",
-            );
-        }
-        if text.to_ascii_uppercase().starts_with("HS") {
-            let message =
-                format!("{} signs with a secret that issuer and gateway share: whoever can check a token could make one", value.quoted());
-            return value.refuse_with(message, "have the issuer sign with a key pair, as in `RS256` or `ES256`");
-        }
-        let help = names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| format!("did you mean `{name}`?"));
-        // The names are too alike to guess: ES512 is not almost ES256.
-        value.refuse_with(format!("{} is not a supported algorithm", value.quoted()), help.unwrap_or_else(|| expected_one_of(&names)))
+        let mut map = value.map()?;
+        let (file, key_file) = (map.required("file", "keys.yaml"), map.optional("key_file"));
+        map.finish()?;
+        Ok(Self { file: file?, key_file: key_file? })
     }
 }
 

@@ -24,13 +24,17 @@ pub enum Method {
     Jwt,
     /// A service of the operator's own vouched for them.
     External,
+    /// A random key that the gateway issued.
+    ApiKeys,
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials,
     /// Nobody asked: authorization is off.
     Anonymous,
 }
 
 impl Method {
     /// Every method, for configurations that name some.
-    pub const ALL: [Self; 3] = [Self::Jwt, Self::External, Self::Anonymous];
+    pub const ALL: [Self; 5] = [Self::Jwt, Self::ApiKeys, Self::AwsCredentials, Self::External, Self::Anonymous];
 
     /// The word for it in logs and metrics.
     #[must_use]
@@ -38,7 +42,29 @@ impl Method {
         match self {
             Self::Jwt => "jwt",
             Self::External => "external",
+            Self::ApiKeys => "api_keys",
+            Self::AwsCredentials => "aws_credentials",
             Self::Anonymous => "anonymous",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_can_be_named() {
+        for (at, method) in Method::ALL.into_iter().enumerate() {
+            // A new method does not compile until it has its place in `ALL` too.
+            let place = match method {
+                Method::Jwt => 0,
+                Method::ApiKeys => 1,
+                Method::AwsCredentials => 2,
+                Method::External => 3,
+                Method::Anonymous => 4,
+            };
+            assert_eq!(at, place, "{}", method.label());
         }
     }
 }

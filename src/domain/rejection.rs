@@ -14,6 +14,12 @@ pub enum Reason {
     Unauthenticated,
     /// Known, and not allowed what they ask.
     Forbidden,
+    /// A signature by an access key that was not issued here, or counts no more.
+    UnknownAccessKey,
+    /// A signature that is not of this request, by this key, at this time.
+    InvalidSignature,
+    /// The keys of the token's issuer have not been had yet.
+    KeysUnavailable,
     /// No service can be told from the request.
     UnknownService,
     /// The request is not well formed.
@@ -46,9 +52,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::UnknownAccessKey,
+        Self::InvalidSignature,
+        Self::KeysUnavailable,
         Self::UnknownService,
         Self::Malformed,
         Self::LengthRequired,
@@ -71,7 +80,7 @@ impl Reason {
         match self {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::UnknownAccessKey | Self::InvalidSignature => 403,
             Self::UnknownService => 404,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
@@ -79,7 +88,7 @@ impl Reason {
             Self::RateLimited | Self::Flood => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::BodyMemory | Self::AuthorizerUnavailable | Self::NoCredentials => 503,
+            Self::KeysUnavailable | Self::AuthorizerUnavailable | Self::BodyMemory | Self::NoCredentials => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -88,15 +97,17 @@ impl Reason {
     #[must_use]
     pub const fn aws_type(self) -> &'static str {
         match self {
-            Self::Unauthenticated => "UnrecognizedClientException",
             Self::Forbidden => "AccessDeniedException",
+            Self::Unauthenticated | Self::UnknownAccessKey => "UnrecognizedClientException",
+            Self::InvalidSignature => "InvalidSignatureException",
             Self::UnknownService => "ResourceNotFoundException",
             Self::Malformed | Self::LengthRequired | Self::BodyTooLarge => "ValidationException",
             Self::RequestTimeout => "RequestTimeoutException",
             Self::RateLimited | Self::Flood => "ThrottlingException",
             Self::Internal => "InternalServerException",
-            Self::BodyMemory
+            Self::KeysUnavailable
             | Self::AuthorizerUnavailable
+            | Self::BodyMemory
             | Self::NoCredentials
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
@@ -110,6 +121,9 @@ impl Reason {
         match self {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::UnknownAccessKey => "unknown_access_key",
+            Self::InvalidSignature => "invalid_signature",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::UnknownService => "unknown_service",
             Self::Malformed => "malformed",
             Self::LengthRequired => "length_required",

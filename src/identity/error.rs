@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::fetch::CaError;
+use super::issued::KeysError;
+
 /// Why no [`Identity`](super::Identity) can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -24,7 +27,17 @@ pub enum IdentityError {
         /// The file as it was configured.
         file: PathBuf,
         /// What is wrong with it.
-        cause: String,
+        #[source]
+        cause: CaError,
+    },
+    /// The keys that the gateway issued can't be had.
+    #[error("`{}` {cause}", file.display())]
+    Keys {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: KeysError,
     },
     /// The issuer's keys can't be had.
     #[error("`jwks_file` `{}`: {cause}", file.display())]
@@ -34,6 +47,24 @@ pub enum IdentityError {
         /// What is wrong with it.
         #[source]
         cause: KeySetError,
+    },
+    /// The secret that an issuer shares can't be had.
+    #[error("`secret_file` `{}`: {cause}", file.display())]
+    Secret {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: KeySetError,
+    },
+    /// The roots that a provider's certificate must chain to can't be had.
+    #[error("`ca` `{}`: {cause}", file.display())]
+    Ca {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: super::fetch::CaError,
     },
 }
 
@@ -72,6 +103,16 @@ pub enum KeySetError {
         key: usize,
         /// The length of its modulus.
         bits: usize,
+    },
+    /// RFC 7518, section 3.2: at least as long as the hash.
+    #[error(
+        "holds a secret of {bytes} bytes: {least} at least are needed for the longest of `algorithms`, as `openssl rand -base64 {least}` makes them"
+    )]
+    ShortSecret {
+        /// Its length.
+        bytes: usize,
+        /// What it should be.
+        least: usize,
     },
     /// Which of the two a token means would be a matter of chance.
     #[error("two keys have the `kid` `{kid}`: give each its own")]

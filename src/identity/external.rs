@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::cache::{Fingerprint, VerifiedTokens};
+use super::cache::{Fingerprint, Stamp, VerifiedTokens};
 use super::fault::Fault;
 use super::flights::Flights;
 use super::http::Poster;
@@ -22,6 +22,8 @@ use super::{IdentityError, Presented, presented};
 use crate::config::identity as config;
 use crate::domain::{Call, Method, Principal, Reason, Rejection};
 
+/// An answer verified under no keys that could go.
+const NO_KEYS: Stamp = Stamp { issuer: 0, epoch: 0 };
 /// So many questions are under way at once; more wait, within their time.
 const AT_ONCE: usize = 128;
 /// The longest that an answer may count, in seconds.
@@ -100,7 +102,7 @@ enum Answer {
 
 impl External {
     pub(super) fn build(rules: &config::External) -> Result<Self, IdentityError> {
-        let poster = Poster::build(rules.url.clone(), rules.ca.as_deref())
+        let poster = Poster::build(rules.url.clone(), rules.ca.as_ref())
             .map_err(|cause| IdentityError::AuthorizerCa { file: rules.ca.clone().unwrap_or_default(), cause })?;
         Ok(Self { rules: rules.clone(), poster, answers: VerifiedTokens::new(), flights: Flights::new(), turns: Semaphore::new(AT_ONCE) })
     }
@@ -134,7 +136,7 @@ impl External {
         }
         match presented::token(headers)? {
             Some(token) => Ok(Some(token)),
-            None => Ok(presented::single(headers, &presented::API_KEY, "x-api-key")?.map(str::trim)),
+            None => presented::api_key(headers),
         }
     }
 
@@ -153,7 +155,7 @@ impl External {
                 Ok((Answer::Known(principal), ttl)) => {
                     let ttl = if self.rules.cache.is_zero() { 0 } else { ttl.unwrap_or(self.rules.cache.as_secs()).min(MAX_TTL) };
                     if ttl > 0 {
-                        self.answers.remember(key, now.saturating_add(ttl), Arc::clone(&principal), now);
+                        self.answers.remember(key, now.saturating_add(ttl), Arc::clone(&principal), NO_KEYS, now);
                     }
                     Answer::Known(principal)
                 }
@@ -218,7 +220,7 @@ impl Question {
             .map_err(|error| Rejection::new(Reason::Internal, "the authorizer can't be asked").because(error))?;
         let external = &self.external;
         let key = Fingerprint::of(&told);
-        if let Some(principal) = external.answers.find(&key, now) {
+        if let Some((principal, _)) = external.answers.find(&key, now) {
             return Ok(principal);
         }
         let seat = external.flights.join(key);
@@ -226,7 +228,7 @@ impl Question {
             .answer(|| async {
                 match external.answers.find(&key, now) {
                     // Another asked, and was told, since we looked.
-                    Some(principal) => Answer::Known(principal),
+                    Some((principal, _)) => Answer::Known(principal),
                     None => external.ask(told, key, now).await,
                 }
             })

@@ -1,9 +1,7 @@
 //! Asks one HTTP server, over connections that are kept.
 
-use std::error::Error;
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +11,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+
+use super::fetch::{self, CaError, explain};
 
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -34,30 +31,9 @@ impl Poster {
     /// A client that trusts the roots in `ca`; the system's where there is none.
     ///
     /// # Errors
-    /// Where `ca` can't be used: why, in words.
-    pub(super) fn build(url: Uri, ca: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        match ca {
-            Some(file) => {
-                let pem = std::fs::read(file).map_err(|error| format!("can't be read: {error}"))?;
-                for certificate in CertificateDer::pem_slice_iter(&pem) {
-                    let certificate = certificate.map_err(|error| format!("holds no PEM certificate: {error}"))?;
-                    roots.add(certificate).map_err(|error| format!("holds a certificate that is no root: {error}"))?;
-                }
-                if roots.is_empty() {
-                    return Err("holds no PEM certificate".to_owned());
-                }
-            }
-            None if url.scheme_str() == Some("https") => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-            None => {}
-        }
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS can't be set up: {error}"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    /// Where `ca` can't be used.
+    pub(super) fn build(url: Uri, ca: Option<&PathBuf>) -> Result<Self, CaError> {
+        let tls = fetch::tls(ca)?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -96,15 +72,4 @@ impl fmt::Debug for Poster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poster").field("url", &self.url).finish_non_exhaustive()
     }
-}
-
-/// The whole chain of causes: the outermost says only that the request failed.
-fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

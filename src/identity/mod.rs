@@ -2,8 +2,11 @@
 //!
 //! * A credential that is present and wrong refuses the request; only an absent one lets the next method try. A credential for which no
 //!   method is configured (an SDK's dummy signature, a token in front of an `anonymous` gateway) counts as absent.
+//! * An API key is told from a token by its first four characters, so each is judged by its own method. A token in `x-tollgate-token` is judged
+//!   before a signature, which an SDK may make unasked.
 //! * A token is believed only after its signature verified, under a key of the issuer that it names, with an algorithm that both the
-//!   configuration and the key allow. No HMAC algorithm can be named at all, so a public key can't be mistaken for a shared secret.
+//!   configuration and the key allow. An issuer has public keys or one shared secret, never both, so that neither is mistaken for the other.
+//! * Keys renew themselves in tasks of their own; no request waits for a provider.
 //! * Nothing here grows with what strangers send: only verified tokens are remembered, and of those a bounded number.
 //! * No message and no error holds a token.
 
@@ -12,12 +15,17 @@ mod claims;
 mod error;
 mod external;
 mod fault;
+mod fetch;
 mod flights;
+mod hex;
 mod http;
+mod issued;
 mod jwk;
 mod jwt;
+mod keyring;
 mod keys;
 mod presented;
+mod sigv4;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -33,6 +41,10 @@ use crate::domain::{self, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
 pub use external::Question;
+pub use fetch::CaError;
+pub use issued::{EditError, IssuedKeys, KeyRow, KeysError, KeysFile, Look, Owner, SealError};
+pub use keyring::{Keyring, Renewal};
+pub use sigv4::Claim;
 
 /// All configured ways to prove who is calling. Built once for a configuration; what it remembers of verified tokens dies with it, so
 /// that a token accepted under old rules is judged anew under new ones.
@@ -40,6 +52,8 @@ pub use external::Question;
 pub struct Identity {
     /// At least one; asked in order; `Anonymous`, which asks for nothing, only ever last.
     methods: Vec<Method>,
+    /// Each file of issued keys, once.
+    issued: Vec<Arc<IssuedKeys>>,
 }
 
 /// What a request shows of its sender before its body is read.
@@ -74,6 +88,8 @@ pub enum Finding {
     Known(Arc<Principal>),
     /// Whoever the external authorizer says, once it is known what they ask: [`Question::answer`].
     Ask(Question),
+    /// Who it says it is, by a signature that covers the body too: [`Claim::settle`] judges it, once there is a body to judge it by.
+    Signed(Box<Claim>),
 }
 
 /// One way to prove who is calling, ready for use.
@@ -83,6 +99,10 @@ enum Method {
     Jwt(Box<jwt::Jwt>),
     /// A service of the operator's own.
     External(Arc<external::External>),
+    /// Random keys that the gateway issued.
+    ApiKeys(Arc<IssuedKeys>),
+    /// Signatures by credentials that the gateway issued.
+    AwsCredentials(Arc<IssuedKeys>),
     /// Everyone is this caller.
     Anonymous(Arc<Principal>),
 }
@@ -95,22 +115,42 @@ impl Identity {
     /// names the file and the cause.
     pub fn build(methods: &[config::Method]) -> Result<Self, IdentityError> {
         let mut issuers = Vec::new();
+        let mut files = issued::Files::default();
         for (at, method) in methods.iter().enumerate() {
             match method {
                 config::Method::Jwt(jwt) => issuers.push(jwt::Issuer::build(jwt)?),
+                config::Method::ApiKeys(keys) => files.api_keys(keys),
+                config::Method::AwsCredentials(credentials) => files.aws_credentials(credentials),
                 config::Method::Anonymous(_) if at + 1 < methods.len() => return Err(IdentityError::AfterAnonymous),
                 config::Method::External(_) | config::Method::Anonymous(_) => {}
             }
         }
+        let issued = files.read()?;
+        let named = |file: &std::path::Path| issued.iter().find(|keys| keys.file() == file).map(Arc::clone);
         let mut jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
         // All issuers together stand where the first of them does.
         let ready = methods.iter().filter_map(|method| match method {
             config::Method::Jwt(_) => jwt.take().map(Ok),
+            config::Method::ApiKeys(keys) => named(&keys.file).map(Method::ApiKeys).map(Ok),
+            config::Method::AwsCredentials(credentials) => named(&credentials.file).map(Method::AwsCredentials).map(Ok),
             config::Method::External(rules) => Some(external::External::build(rules).map(|external| Method::External(Arc::new(external)))),
             config::Method::Anonymous(everyone) => Some(Ok(Method::Anonymous(Arc::new(principal(everyone))))),
         });
         let methods = ready.collect::<Result<Vec<_>, IdentityError>>()?;
-        if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods }) }
+        if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods, issued }) }
+    }
+
+    /// The files of issued keys, for a background task to look at.
+    pub fn issued(&self) -> impl Iterator<Item = &Arc<IssuedKeys>> {
+        self.issued.iter()
+    }
+
+    /// The keys of every issuer of tokens, each of which is to be kept fresh by a task: [`Keyring::keep_fresh`].
+    pub fn keyrings(&self) -> impl Iterator<Item = &Arc<Keyring>> {
+        self.methods.iter().flat_map(|method| match method {
+            Method::Jwt(jwt) => Some(jwt.keyrings()).into_iter().flatten(),
+            Method::ApiKeys(_) | Method::AwsCredentials(_) | Method::External(_) | Method::Anonymous(_) => None.into_iter().flatten(),
+        })
     }
 
     /// Who sends the request that `presented` shows, at the time `now`.
@@ -119,12 +159,16 @@ impl Identity {
     ///
     /// # Errors
     /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one. The message names
-    /// what kind of thing is wrong, never what was sent.
+    /// what kind of thing is wrong, never what was sent. [`Reason::KeysUnavailable`] where a token can't be judged yet;
+    /// [`Reason::UnknownAccessKey`] and [`Reason::InvalidSignature`] where the head alone shows that a signature can't be right.
     pub fn identify(&self, presented: &Presented<'_>, now: SystemTime) -> Result<Finding, Rejection> {
+        let (takes_jwt, takes_keys) = (self.has(|method| matches!(method, Method::Jwt(_))), self.has(|m| matches!(m, Method::ApiKeys(_))));
+        let headers = presented.headers;
         for method in &self.methods {
             match method {
                 Method::Jwt(jwt) => {
-                    if let Some(token) = presented::token(presented.headers)? {
+                    // Where there are API keys too, what begins as one is judged as one.
+                    if let Some(token) = presented::token(headers)?.filter(|token| !(takes_keys && issued::is_api_key(token))) {
                         return Ok(Finding::Known(jwt.verify(token, now)?));
                     }
                 }
@@ -133,10 +177,35 @@ impl Identity {
                         return Ok(Finding::Ask(question));
                     }
                 }
+                Method::ApiKeys(keys) => {
+                    let key = match presented::token(headers)? {
+                        Some(token) => Some(token).filter(|token| !takes_jwt || issued::is_api_key(token)),
+                        None => presented::api_key(headers)?,
+                    };
+                    if let Some(key) = key {
+                        return Ok(Finding::Known(keys.api_key(key, now)?));
+                    }
+                }
+                Method::AwsCredentials(keys) => {
+                    let superseded = (takes_jwt || takes_keys) && presented::has_own_header(headers);
+                    if !superseded && let Some(signature) = sigv4::Sent::of(presented)? {
+                        return Ok(Finding::Signed(Box::new(Claim::judge(&signature, presented, keys.index(), now)?)));
+                    }
+                }
                 Method::Anonymous(everyone) => return Ok(Finding::Known(Arc::clone(everyone))),
             }
         }
-        Err(Rejection::new(Reason::Unauthenticated, "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`"))
+        let signs = self.has(|method| matches!(method, Method::AwsCredentials(_)));
+        let message = match (takes_jwt || takes_keys, signs) {
+            (_, false) => "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`",
+            (false, true) => "no credential: sign the request (SigV4) with a credential of this gateway",
+            (true, true) => "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`, or sign the request (SigV4)",
+        };
+        Err(Rejection::new(Reason::Unauthenticated, message))
+    }
+
+    fn has(&self, is: impl Fn(&Method) -> bool) -> bool {
+        self.methods.iter().any(is)
     }
 }
 

@@ -9,16 +9,17 @@ use pingora_proxy::Session;
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head};
 use crate::call::{self, CallError};
-use crate::domain::{Reason, Rejection};
+use crate::domain::{Principal, Reason, Rejection};
 use crate::firewall;
-use crate::identity::Finding;
+use crate::identity::{Claim, Finding};
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
 /// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
 /// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
-/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. The body is read before
-/// `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
+/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
+/// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
+/// anyone. The body is read before `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
 /// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
 /// word.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
@@ -45,28 +46,42 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     exchange.known.call = Some(Arc::clone(&call));
 
     // 3. Who is calling, where an authorizer is to say, and wants to know what for?
-    let principal = match found {
-        Finding::Known(principal) => principal,
-        Finding::Ask(question) => question.answer(&call, exchange.began_wall).await?,
+    let caller = match found {
+        Finding::Known(principal) => Caller::Known(principal),
+        Finding::Ask(question) => Caller::Known(question.answer(&call, exchange.began_wall).await?),
+        Finding::Signed(claim) => Caller::Claimed(claim),
     };
-    exchange.known.principal = Some(Arc::clone(&principal));
 
     // 5. May they? By the head.
-    let rules = snapshot.policy.rules_for(&principal);
-    rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+    if let Caller::Known(principal) = &caller {
+        exchange.known.principal = Some(Arc::clone(principal));
+        let rules = snapshot.policy.rules_for(principal);
+        rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+    }
 
-    // 4. What does the body say? 5. And may they still?
+    // 4. What does the body say? 3. Is it what was signed? 5. And may they still?
     let before = exchange.elapsed(clock);
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
     exchange.progress.bytes_in = body.len;
+    let method = session.req_header().method.as_str();
+    let principal = match caller {
+        Caller::Known(principal) => principal,
+        Caller::Claimed(claim) => {
+            let principal = claim.settle(&body.sha256)?;
+            exchange.known.principal = Some(Arc::clone(&principal));
+            snapshot.policy.rules_for(&principal).head(method, &call, &mut exchange.known.shadowed)?;
+            principal
+        }
+    };
+    let rules = snapshot.policy.rules_for(&principal);
     if call.model.is_none() {
         let bytes = body.bytes.as_deref().unwrap_or_default();
         if let Some(model) = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)? {
             Arc::make_mut(&mut call).model = Some(model);
             exchange.known.call = Some(Arc::clone(&call));
         }
-        rules.body(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+        rules.body(method, &call, &mut exchange.known.shadowed)?;
     }
 
     // 7. Can they now?
@@ -80,6 +95,13 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
     Ok(Admitted { call, body, plan, upstream, endpoint, _admission: admission })
+}
+
+/// Who calls, as far as the head tells.
+enum Caller {
+    Known(Arc<Principal>),
+    /// By a signature that the body is still to prove.
+    Claimed(Box<Claim>),
 }
 
 /// Whether the client asked for the connection to end, or speaks a protocol that ends it anyway.

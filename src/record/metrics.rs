@@ -13,7 +13,7 @@ use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts,
 use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
-use super::labels::{Attempt, Connection, Level, StatusClass};
+use super::labels::{Attempt, Connection, KeyFetch, Level, StatusClass};
 use super::process::Process;
 use crate::domain::{Reason, SERVICES};
 
@@ -42,9 +42,14 @@ pub struct Metrics {
     bytes_in: IntCounter,
     bytes_out: IntCounter,
     access_log: Faults,
+    issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
     expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
+    jwks_fetches: IntCounterVec,
+    jwks_age: GaugeVec,
+    /// When the keys of an issuer were last fetched, by its name in the configuration.
+    jwks_fetched: Mutex<BTreeMap<Box<str>, SystemTime>>,
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
 }
@@ -97,6 +102,10 @@ impl Metrics {
                 dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
                 errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
             },
+            issued_keys_refused: families.counter(
+                "tollgate_identity_key_file_errors_total",
+                "Looks at a file of issued keys that could not be used; the last good keys stay.",
+            ),
             credential_expiry: families.register(known_good(GaugeVec::new(
                 Opts::new(
                     "tollgate_credential_expiry_seconds",
@@ -105,6 +114,16 @@ impl Metrics {
                 &["upstream"],
             ))),
             expiries: Mutex::default(),
+            jwks_fetches: families.counters(
+                "tollgate_jwks_fetches_total",
+                "Attempts to have the keys of an issuer of tokens.",
+                &["issuer", "outcome"],
+            ),
+            jwks_age: families.register(known_good(GaugeVec::new(
+                Opts::new("tollgate_jwks_age_seconds", "Seconds since the keys of an issuer were last fetched well; none before that."),
+                &["issuer"],
+            ))),
+            jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
             registry,
         }
@@ -157,6 +176,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a look at a file of issued keys that could not be used.
+    pub fn issued_keys_refused(&self) {
+        self.issued_keys_refused.inc();
+    }
+
     /// Notes when the credentials of `upstream` (its key in `upstreams`) expire; none where they don't, or the upstream is no more.
     /// The metric tells the seconds left at each scrape, below zero once they are over.
     pub fn set_credential_expiry(&self, upstream: &str, expiry: Option<SystemTime>) {
@@ -164,6 +188,20 @@ impl Metrics {
         match expiry {
             Some(expiry) => _ = expiries.insert(upstream.into(), expiry),
             None => _ = expiries.remove(upstream),
+        }
+    }
+
+    /// Counts an attempt to have the keys of `issuer` (its name in the configuration).
+    pub fn key_fetch(&self, issuer: &str, outcome: KeyFetch) {
+        self.jwks_fetches.with_label_values(&[issuer, outcome.label()]).inc();
+    }
+
+    /// Notes that the keys of `issuer` were fetched well at `fetched`; none where it is an issuer no more. The metric tells their age at each scrape.
+    pub fn set_keys_fetched(&self, issuer: &str, fetched: Option<SystemTime>) {
+        let mut times = self.jwks_fetched.lock();
+        match fetched {
+            Some(fetched) => _ = times.insert(issuer.into(), fetched),
+            None => _ = times.remove(issuer),
         }
     }
 
@@ -194,6 +232,10 @@ impl Metrics {
                 Err(past) => -past.duration().as_secs_f64(),
             };
             self.credential_expiry.with_label_values(&[&**upstream]).set(left);
+        }
+        self.jwks_age.reset();
+        for (issuer, fetched) in self.jwks_fetched.lock().iter() {
+            self.jwks_age.with_label_values(&[&**issuer]).set(now.duration_since(*fetched).unwrap_or_default().as_secs_f64());
         }
         let mut text = String::with_capacity(32 << 10);
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {

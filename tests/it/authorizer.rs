@@ -1,108 +1,24 @@
 //! An authorizer of the operator's own says who is calling: what it is told, what its answers do, and what happens when it has none.
 
+mod server;
+
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tollgate::domain::ManualClock;
 
+use self::server::{Authorizer, Say};
 use crate::client::{Answer, PATIENCE, converse};
 use crate::downstream::{Ask, Way, call};
 use crate::world::{Setting, World, jwt};
 
 const NOVA: &str = "/model/amazon.nova-lite-v1%3A0/converse";
-
-/// What an authorizer says: a status and a body; none to hang up; `Silence` never to answer.
-#[derive(Clone)]
-enum Say {
-    This(u16, Value),
-    Raw(&'static str),
-    HangUp,
-    Silence,
-    /// As the first, once told to.
-    Later(Arc<Notify>),
-}
-
-/// An authorizer that says what a test wants, and remembers what it was asked.
-struct Authorizer {
-    url: String,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
-    say: Arc<Mutex<Say>>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Authorizer {
-    async fn saying(say: Say) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let authorizer = Self {
-            url: format!("http://{}/authorize", listener.local_addr().unwrap()),
-            asked: Arc::default(),
-            say: Arc::new(Mutex::new(say)),
-            connections: Arc::default(),
-        };
-        let (asked, say, connections) = (Arc::clone(&authorizer.asked), Arc::clone(&authorizer.say), Arc::clone(&authorizer.connections));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(serve(stream, Arc::clone(&asked), Arc::clone(&say)));
-            }
-        });
-        authorizer
-    }
-
-    /// One that knows everyone as this principal.
-    async fn knowing(principal: Value) -> Self {
-        Self::saying(Say::This(200, json!({ "principal": principal }))).await
-    }
-
-    fn asked(&self) -> Vec<Value> {
-        self.asked.lock().iter().map(|(_, body)| body.clone()).collect()
-    }
-
-    fn say(&self, say: Say) {
-        *self.say.lock() = say;
-    }
-}
-
-async fn serve(mut stream: TcpStream, asked: Arc<Mutex<Vec<(String, Value)>>>, say: Arc<Mutex<Say>>) {
-    let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if stream.read_buf(&mut buffer).await.is_ok_and(|n| n == 0) {
-                return;
-            }
-        };
-        let head = String::from_utf8(buffer.drain(..end).collect()).unwrap().to_ascii_lowercase();
-        let length: usize = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
-        while buffer.len() < length {
-            stream.read_buf(&mut buffer).await.unwrap();
-        }
-        let body: Vec<u8> = buffer.drain(..length).collect();
-        asked.lock().push((head, serde_json::from_slice(&body).unwrap()));
-        let say = say.lock().clone();
-        let (status, text) = match say {
-            Say::This(status, body) => (status, body.to_string()),
-            Say::Raw(text) => (200, text.to_owned()),
-            Say::HangUp => return,
-            Say::Silence => std::future::pending().await,
-            Say::Later(told) => {
-                told.notified().await;
-                (200, json!({ "principal": { "tenant": "acme" } }).to_string())
-            }
-        };
-        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nlocation: /elsewhere\r\n\r\n{text}", text.len());
-        stream.write_all(answer.as_bytes()).await.unwrap();
-    }
-}
 
 async fn world(authorizer: &str, more: &str, behind: &str, yaml: &str) -> World {
     let yaml = format!("identity:\n- external: {{ url: '{authorizer}', timeout: 10s, {more} }}\n{behind}\n{yaml}");

@@ -2,8 +2,11 @@
 //! can be wrong in just one way.
 
 mod headers;
+mod issued;
 mod issuer;
 mod key_sets;
+mod rotation;
+mod rules;
 mod tokens;
 mod vectors;
 
@@ -16,7 +19,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{Finding, Identity, IdentityError, Presented};
-use crate::config::identity::{Algorithm, Anonymous, ClaimPath, Jwt, Method};
+use crate::config::identity::{Algorithm, Anonymous, ClaimPath, Jwt, KeySource, Method};
 use crate::domain::{Principal, Reason, Rejection};
 
 const NOW: u64 = 1_800_000_000;
@@ -54,9 +57,11 @@ fn rules(file: &KeyFile) -> Jwt {
         issuer: "https://idp.example".into(),
         audiences: vec!["tollgate".into(), "other".into()],
         algorithms: vec![Algorithm::RS256],
-        jwks_file: file.0.clone(),
+        keys: KeySource::File(file.0.clone()),
         tenant: ClaimPath("tenant".into()),
         user: ClaimPath("sub".into()),
+        groups: None,
+        required_claims: Vec::new(),
     }
 }
 
@@ -136,6 +141,7 @@ fn an_issuer_that_is_configured_twice_is_refused() {
 fn who(identity: &Identity, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Principal>, Rejection> {
     match identity.identify(&Presented::by(headers), now)? {
         Finding::Known(principal) => Ok(principal),
-        other @ Finding::Ask(_) => panic!("{other:?}"),
+        Finding::Ask(question) => panic!("{question:?}"),
+        Finding::Signed(claim) => panic!("{claim:?}"),
     }
 }

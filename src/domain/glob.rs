@@ -20,14 +20,21 @@ impl Glob {
         let mut retry: Option<(&[u8], &[u8])> = None;
         loop {
             match (pattern.split_first(), name.split_first()) {
+                // Whatever is left is the last star's run.
+                (None, None) | (Some((b'*', [])), _) => return true,
                 (Some((b'*', after)), _) => {
                     retry = Some((after, name));
                     pattern = after;
                 }
                 (Some((wanted, after)), Some((found, rest))) if wanted == found => (pattern, name) = (after, rest),
-                (None, None) => return true,
                 _ => {
                     let Some((after, [_, rest @ ..])) = retry else { return false };
+                    // A run ends where what follows it can begin.
+                    let next = match after.first() {
+                        Some(b'*') | None => Some(rest),
+                        Some(first) => memchr::memchr(*first, rest).and_then(|at| rest.get(at..)),
+                    };
+                    let Some(rest) = next else { return false };
                     retry = Some((after, rest));
                     (pattern, name) = (after, rest);
                 }
@@ -57,11 +64,34 @@ mod tests {
             ("*opus*", "us.anthropic.claude-opus-4", true),
             ("a*b*c", "a__b_b__c", true),
             ("a*b*c", "a__c", false),
+            ("a*b*c", "a_b_c_c", true),
+            ("*ab", "aab", true),
+            ("*ab", "aba", false),
+            ("*a*a", "a", false),
+            ("a**", "a", true),
+            ("**b", "ab", true),
             ("**", "x", true),
             ("", "", true),
             ("", "x", false),
         ] {
             assert_eq!(Glob::new(pattern).matches(name), expected, "{pattern} {name}");
+        }
+    }
+
+    /// As the definition has it, letter by letter.
+    fn slowly(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', after)), _) => slowly(after, name) || name.split_first().is_some_and(|(_, rest)| slowly(pattern, rest)),
+            (Some((wanted, after)), Some((found, rest))) => wanted == found && slowly(after, rest),
+            _ => false,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_agrees_with_its_definition(pattern in "[ab*]{0,8}", name in "[ab]{0,10}") {
+            proptest::prop_assert_eq!(Glob::new(pattern.as_str()).matches(&name), slowly(pattern.as_bytes(), name.as_bytes()));
         }
     }
 }

@@ -7,7 +7,7 @@ use http::Method;
 use super::model::ModelId;
 use super::operation::Canonical;
 use super::regions::Geography;
-use crate::config::policy::{Lists, Operation, Rule};
+use crate::config::policy::{GEOGRAPHIES, Lists, Operation, Rule};
 use crate::domain::{Call, Glob, Principal, Reason, Rejection, Service};
 
 /// Of what a caller sent, at most so much is said back.
@@ -50,6 +50,8 @@ pub(super) struct Judge {
     shadow: bool,
     /// Where no upstream that a route leads to is in a region that is allowed: one of those regions.
     nowhere: Option<Box<str>>,
+    /// For each of [`GEOGRAPHIES`] a region of it, in words, that is not allowed; none where all are.
+    beyond: [Option<Box<str>>; GEOGRAPHIES.len()],
 }
 
 impl Judge {
@@ -70,7 +72,9 @@ impl Judge {
             allow_unknown: rule.allow_unknown,
             shadow: rule.shadow,
             nowhere: None,
+            beyond: [const { None }; GEOGRAPHIES.len()],
         };
+        judge.beyond = GEOGRAPHIES.map(|(name, regions)| judge.beyond(name, regions).map(Into::into));
         if judge.rules_regions() && !regions.iter().any(|region| judge.may_be_in(region)) {
             judge.nowhere = regions.first().map(|region| (*region).into());
         }
@@ -129,7 +133,7 @@ impl Judge {
 
     /// Whether a named model is allowed, and the regions that its name speaks of. A name that a route may have made up is left to [`Judge::target`].
     pub(super) fn model(&self, model: &ModelId<'_>) -> Result<(), Rejection> {
-        if model.folded().is_none() && (self.rules_models() || self.rules_regions()) {
+        if !model.is_well_written() && (self.rules_models() || self.rules_regions()) {
             return Err(self.refuse(&format!("does not allow the model `{}`: no model of Bedrock's is written so", shown(model.sent()))));
         }
         let denied = |glob: &Glob| model.aliases().any(|name| glob.matches(name));
@@ -169,16 +173,15 @@ impl Judge {
     /// Whether all that a model's name says of where it is answered is allowed.
     fn residence(&self, model: &ModelId<'_>) -> Result<(), Rejection> {
         let refuse = |why: &str| Err(self.refuse(&format!("does not allow the model `{}`: {why}", shown(model.sent()))));
-        if let Some(arn) = model.arn().filter(|arn| !arn.region.is_empty())
-            && !self.may_be_in(arn.region)
-        {
-            return refuse(&format!("it is in `{}`", shown(arn.region)));
+        if let Some(region) = model.region().filter(|region| !self.may_be_in(region)) {
+            return refuse(&format!("it is in `{}`", shown(region)));
         }
         match model.geography() {
             Geography::None => Ok(()),
-            Geography::Known { name, regions } => match self.beyond(name, regions) {
-                None => Ok(()),
-                Some(region) => refuse(&format!("`{name}.` may have it answered in {region}")),
+            Geography::Known(place) => match (GEOGRAPHIES.get(place), self.beyond.get(place)) {
+                (Some(_), Some(None)) => Ok(()),
+                (Some((name, _)), Some(Some(region))) => refuse(&format!("`{name}.` may have it answered in {region}")),
+                (None, _) | (_, None) => refuse("its name does not tell where it is answered"),
             },
             Geography::Unknown(name) if self.allow_unknown || self.names_geography(name) => Ok(()),
             Geography::Unknown(name) => refuse(&format!("where `{}.` may have it answered is not known", shown(name))),

@@ -77,7 +77,9 @@ impl Ruling<'_> {
             return Ok(());
         }
         let path = self.0.iter().any(|judge| judge.rules_operations()).then(|| Canonical::of(&call.path));
-        let model = call.model.as_deref().filter(|_| self.rule_models()).map(ModelId::read);
+        let sent = call.model.as_deref().filter(|_| self.rule_models());
+        let folded = sent.and_then(model::fold);
+        let model = sent.map(|sent| ModelId::read(sent, folded.as_deref()));
         self.ask(shadowed, |judge| {
             judge.service(call.service)?;
             if let Some(path) = &path {
@@ -96,8 +98,12 @@ impl Ruling<'_> {
         if !self.rule_models() {
             return Ok(());
         }
-        match call.model.as_deref().map(ModelId::read) {
-            Some(model) => self.ask(shadowed, |judge| judge.model(&model)),
+        match call.model.as_deref() {
+            Some(sent) => {
+                let folded = model::fold(sent);
+                let model = ModelId::read(sent, folded.as_deref());
+                self.ask(shadowed, |judge| judge.model(&model))
+            }
             None => self.ask(shadowed, |judge| judge.no_model(method, call)),
         }
     }
@@ -110,7 +116,8 @@ impl Ruling<'_> {
         if !self.0.iter().any(|judge| judge.rules_regions()) {
             return Ok(());
         }
-        let model = call.model.as_deref().map(ModelId::read);
+        let folded = call.model.as_deref().and_then(model::fold);
+        let model = call.model.as_deref().map(|sent| ModelId::read(sent, folded.as_deref()));
         self.ask(shadowed, |judge| judge.target(region, model.as_ref()))
     }
 

@@ -1,20 +1,14 @@
 //! Where a call may be answered, as far as the model's id tells.
 
 use super::model::split_geography;
-use crate::config::policy::GEOGRAPHIES;
 
 /// What a model's id says of where it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Geography<'i> {
     /// Nothing: in the upstream's own region.
     None,
-    /// Anywhere in this geography.
-    Known {
-        /// `eu`
-        name: &'static str,
-        /// Every region of it; none where it may be any.
-        regions: &'static [&'static str],
-    },
+    /// Anywhere in this geography, by its place in [`GEOGRAPHIES`](crate::config::policy::GEOGRAPHIES).
+    Known(usize),
     /// It has a prefix that looks like a geography of which nothing is known.
     Unknown(&'i str),
     /// Wherever the one who made what it names has said.
@@ -50,9 +44,8 @@ const MAKERS: [&str; 20] = [
 impl<'i> Geography<'i> {
     /// Of an id in lower case that is no ARN.
     pub(super) fn of(id: &'i str) -> Self {
-        if let Some((name, _)) = split_geography(id) {
-            let regions = GEOGRAPHIES.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, regions)| *regions);
-            return Self::Known { name, regions };
+        if let Some((place, _)) = split_geography(id) {
+            return Self::Known(place);
         }
         let Some((first, model)) = id.split_once('.') else { return Self::Nameless };
         // No maker has a name of two letters, and countries and areas do.
@@ -65,11 +58,12 @@ impl<'i> Geography<'i> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::policy::GEOGRAPHIES;
 
     #[test]
     fn a_prefix_is_told_from_a_maker() {
         let name = |id| match Geography::of(id) {
-            Geography::Known { name, .. } => name,
+            Geography::Known(place) => GEOGRAPHIES[place].0,
             Geography::None => "none",
             Geography::Unknown(_) => "unknown",
             Geography::Hidden => "hidden",

@@ -57,6 +57,7 @@ async fn a_known_caller_is_answered() {
     let answer = raw_call(world.plain, post(CONVERSE, &world.token, "", &converse("one two"))).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["usage"]["inputTokens"], 2);
+    world.until_idle().await;
     assert_eq!(world.metric("tollgate_requests_total{service=\"bedrock-runtime\",status_class=\"2xx\"}"), 1.0);
 }
 

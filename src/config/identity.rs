@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
+use super::listeners::Listener;
+use super::reader::{Checked, FromValue, Map, Value, expected_one_of, suggest};
 
 /// One way to prove who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A signed token.
     Jwt(Jwt),
+    /// The certificate that the client's connection was made with.
+    ClientCertificate(ClientCertificate),
     /// Nobody is asked.
     Anonymous(Anonymous),
 }
@@ -49,6 +52,36 @@ pub enum Algorithm {
     EdDSA,
 }
 
+/// Names from client certificates, of which a listener's `client_ca` vouches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// What names the tenant. A certificate without it is refused.
+    pub tenant: CertificateName,
+    /// What names the user. Default `subject.common_name`; a certificate without it has no user.
+    pub user: CertificateName,
+}
+
+/// A name in a certificate: all of a field, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateName {
+    /// Where it stands.
+    pub from: CertificateField,
+    /// What stands before it; it goes from there to the next `/`. None: it is all of the field.
+    pub prefix: Option<String>,
+}
+
+/// A field of a certificate (RFC 5280, sections 4.1.2.6 and 4.2.1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`CertificateField::ALL` says what each is called")]
+pub enum CertificateField {
+    CommonName,
+    Organization,
+    OrganizationalUnit,
+    Uri,
+    Dns,
+    Email,
+}
+
 /// Authorization off: everyone is the same caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anonymous {
@@ -68,12 +101,19 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     }
     let mut unasked: Option<&Value<'_>> = None;
     let mut methods = Vec::new();
+    let mut certificates = 0;
     for item in &items {
         if let Some(everyone) = unasked {
             let message = format!("can never be reached: `anonymous` at `{}` takes everyone", everyone.path());
             methods.push(item.refuse_with(message, "put `anonymous` last"));
         }
         let method = Method::from_value(item);
+        if matches!(method, Ok(Method::ClientCertificate(_))) {
+            certificates += 1;
+            if certificates > 1 {
+                methods.push(item.refuse_with("can never be reached: `client_certificate` is there already", "remove one of the two"));
+            }
+        }
         if matches!(method, Ok(Method::Anonymous(_))) {
             unasked = Some(item);
         }
@@ -82,17 +122,32 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     methods.into_iter().collect()
 }
 
+/// Refuses `client_certificate` where no listener asks for one: nobody could ever show it.
+pub(super) fn asked_for(map: &mut Map<'_>, methods: &Checked<Vec<Method>>, listeners: &Checked<Vec<Listener>>) -> Checked<()> {
+    let (Ok(methods), Ok(listeners), Some(value)) = (methods, listeners, map.value("identity")) else { return Ok(()) };
+    let wanted = methods.iter().position(|method| matches!(method, Method::ClientCertificate(_)));
+    let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    match wanted.and_then(|at| value.items().ok()?.into_iter().nth(at)) {
+        Some(item) if !listeners.iter().any(asks) => {
+            item.refuse_with("no listener asks for a client certificate", "add `client_ca` to the `tls` of a listener")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
+        let (jwt, certificate, anonymous) = (map.optional("jwt"), map.optional("client_certificate"), map.optional("anonymous"));
         let methods = map.named().len();
         map.finish()?;
-        match (jwt?, anonymous?) {
+        let jwt = jwt?.map(Self::Jwt);
+        let certificate = certificate?.map(Self::ClientCertificate);
+        let anonymous = anonymous?.map(Self::Anonymous);
+        match jwt.or(certificate).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
-            (Some(jwt), _) => Ok(Self::Jwt(jwt)),
-            (None, Some(anonymous)) => Ok(Self::Anonymous(anonymous)),
-            (None, None) => value.refuse_with("names no method", expected_one_of(&["jwt", "anonymous"])),
+            Some(method) => Ok(method),
+            None => value.refuse_with("names no method", expected_one_of(&["jwt", "client_certificate", "anonymous"])),
         }
     }
 }
@@ -153,6 +208,54 @@ impl FromValue for Algorithm {
         let help = names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| format!("did you mean `{name}`?"));
         // The names are too alike to guess: ES512 is not almost ES256.
         value.refuse_with(format!("{} is not a supported algorithm", value.quoted()), help.unwrap_or_else(|| expected_one_of(&names)))
+    }
+}
+
+impl FromValue for ClientCertificate {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let mut map = value.map()?;
+        let tenant = map.required("tenant", "subject.organization");
+        let user = map.or("user", CertificateName { from: CertificateField::CommonName, prefix: None });
+        map.finish()?;
+        Ok(Self { tenant: tenant?, user: user? })
+    }
+}
+
+impl FromValue for CertificateName {
+    /// `subject.organization`, or `{ from: san.uri, prefix: "spiffe://corp/tenant/" }`.
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        if value.as_text().is_some() {
+            return Ok(Self { from: CertificateField::from_value(value)?, prefix: None });
+        }
+        let mut map = value.map()?;
+        let (from, prefix) = (map.required("from", "san.uri"), map.optional("prefix"));
+        map.finish()?;
+        Ok(Self { from: from?, prefix: prefix? })
+    }
+}
+
+impl CertificateField {
+    /// Every field by the name it has in gateway.yaml.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("subject.common_name", Self::CommonName),
+        ("subject.organization", Self::Organization),
+        ("subject.organizational_unit", Self::OrganizationalUnit),
+        ("san.uri", Self::Uri),
+        ("san.dns", Self::Dns),
+        ("san.email", Self::Email),
+    ];
+}
+
+impl FromValue for CertificateField {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let text = value.text()?;
+        match Self::ALL.iter().find(|(name, _)| *name == text) {
+            Some((_, field)) => Ok(*field),
+            None => {
+                let names = Self::ALL.map(|(name, _)| name);
+                value.refuse_with(format!("{} is no field of a certificate", value.quoted()), suggest(text, &names))
+            }
+        }
     }
 }
 

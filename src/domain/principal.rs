@@ -22,6 +22,8 @@ pub struct Principal {
 pub enum Method {
     /// A signed token (RFC 7519) from a configured issuer.
     Jwt,
+    /// A client certificate (X.509), shown when the connection began.
+    ClientCertificate,
     /// Nobody asked: authorization is off.
     Anonymous,
 }
@@ -32,6 +34,7 @@ impl Method {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::ClientCertificate => "client_certificate",
             Self::Anonymous => "anonymous",
         }
     }

@@ -79,7 +79,8 @@ pub(super) fn name<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Resu
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a text can name a tenant or user.
+pub(super) fn is_name(name: &str) -> bool {
     !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
 }
 

@@ -8,6 +8,7 @@
 //! * No message and no error holds a token.
 
 mod cache;
+mod certificate;
 mod claims;
 mod error;
 mod fault;
@@ -26,7 +27,7 @@ use std::time::SystemTime;
 use http::HeaderMap;
 
 use crate::config::identity as config;
-use crate::domain::{self, Principal, Reason, Rejection};
+use crate::domain::{self, ClientCertificate, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
 
@@ -53,13 +54,15 @@ pub struct Presented<'r> {
     pub headers: &'r HeaderMap,
     /// The client's address.
     pub address: Option<IpAddr>,
+    /// The certificate that its connection was made with, where it was; judged good already.
+    pub certificate: Option<&'r ClientCertificate>,
 }
 
 impl<'r> Presented<'r> {
     /// A request of which nothing but its headers is looked at: for tokens and keys.
     #[must_use]
     pub const fn by(headers: &'r HeaderMap) -> Self {
-        Self { method: "POST", path: "/", query: "", host: None, headers, address: None }
+        Self { method: "POST", path: "/", query: "", host: None, headers, address: None, certificate: None }
     }
 }
 
@@ -75,6 +78,8 @@ pub enum Finding {
 enum Method {
     /// Signed tokens, of all issuers together: a token names its own.
     Jwt(Box<jwt::Jwt>),
+    /// Names from the client's certificate.
+    Certificate(Box<config::ClientCertificate>),
     /// Everyone is this caller.
     Anonymous(Arc<Principal>),
 }
@@ -88,17 +93,24 @@ impl Identity {
     pub fn build(methods: &[config::Method]) -> Result<Self, IdentityError> {
         let mut issuers = Vec::new();
         let mut anonymous = None;
+        let mut certificate = None;
+        let mut certificate_first = false;
         for method in methods {
             if anonymous.is_some() {
                 return Err(IdentityError::AfterAnonymous);
             }
             match method {
                 config::Method::Jwt(jwt) => issuers.push(jwt::Issuer::build(jwt)?),
+                config::Method::ClientCertificate(names) => {
+                    certificate_first = issuers.is_empty();
+                    certificate = Some(Method::Certificate(Box::new(names.clone())));
+                }
                 config::Method::Anonymous(everyone) => anonymous = Some(Method::Anonymous(Arc::new(principal(everyone)))),
             }
         }
         let jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
-        let methods: Vec<_> = jwt.into_iter().chain(anonymous).collect();
+        let (first, second) = if certificate_first { (certificate, jwt) } else { (jwt, certificate) };
+        let methods: Vec<_> = first.into_iter().chain(second).chain(anonymous).collect();
         if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods }) }
     }
 
@@ -115,6 +127,11 @@ impl Identity {
                 Method::Jwt(jwt) => {
                     if let Some(token) = presented::token(presented.headers)? {
                         return Ok(Finding::Known(jwt.verify(token, now)?));
+                    }
+                }
+                Method::Certificate(names) => {
+                    if let Some(shown) = presented.certificate {
+                        return Ok(Finding::Known(Arc::new(certificate::principal(names, shown)?)));
                     }
                 }
                 Method::Anonymous(everyone) => return Ok(Finding::Known(Arc::clone(everyone))),

@@ -164,6 +164,11 @@ impl<'a> Value<'a> {
         matches!(self.node.content, Content::Bool(false))
     }
 
+    /// Whether it is `true` or `false`.
+    pub(super) fn is_switch(&self) -> bool {
+        matches!(self.node.content, Content::Bool(_))
+    }
+
     /// The items of a list, perhaps none.
     pub(super) fn items(&self) -> Checked<Vec<Self>> {
         let Content::List(nodes) = &self.node.content else {

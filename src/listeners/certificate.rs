@@ -1,0 +1,67 @@
+//! What a client's certificate says, read once a connection.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::x509::AttributeTypeAndValue;
+
+use crate::domain::ClientCertificate;
+
+/// Reads a certificate. None where it is none; it need not be one that anybody vouches for.
+#[must_use]
+pub fn read(der: &[u8]) -> Option<ClientCertificate> {
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let (mut dns, mut emails, mut uris) = (Vec::new(), Vec::new(), Vec::new());
+    for extension in certificate.extensions() {
+        let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
+        for name in &names.general_names {
+            match name {
+                GeneralName::DNSName(name) => dns.push(Box::from(*name)),
+                GeneralName::RFC822Name(name) => emails.push(Box::from(*name)),
+                GeneralName::URI(name) => uris.push(Box::from(*name)),
+                _ => {}
+            }
+        }
+    }
+    let subject = certificate.subject();
+    Some(ClientCertificate {
+        common_names: texts(subject.iter_common_name()),
+        organizations: texts(subject.iter_organization()),
+        organizational_units: texts(subject.iter_organizational_unit()),
+        dns,
+        emails,
+        uris,
+        fingerprint: fingerprint(der),
+        serial: serial(certificate.raw_serial()),
+        not_after: certificate.validity().not_after.timestamp(),
+        der: der.into(),
+    })
+}
+
+/// SHA-256 in lower-case hexadecimal digits.
+pub(super) fn fingerprint(der: &[u8]) -> Box<str> {
+    hex(digest(&SHA256, der).as_ref())
+}
+
+/// A serial number as it is compared: lower-case hexadecimal digits, in pairs, without leading zeros.
+pub(super) fn serial(bytes: &[u8]) -> Box<str> {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    hex(bytes.get(zeros..).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> Box<str> {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
+}
+
+fn texts<'a, 'c: 'a>(attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'c>>) -> Vec<Box<str>> {
+    attributes.filter_map(|attribute| attribute.as_str().ok()).map(Box::from).collect()
+}

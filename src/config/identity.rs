@@ -249,13 +249,10 @@ impl CertificateField {
 impl FromValue for CertificateField {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let text = value.text()?;
-        match Self::ALL.iter().find(|(name, _)| *name == text) {
-            Some((_, field)) => Ok(*field),
-            None => {
-                let names = Self::ALL.map(|(name, _)| name);
-                value.refuse_with(format!("{} is no field of a certificate", value.quoted()), suggest(text, &names))
-            }
+        if let Some((_, field)) = Self::ALL.iter().find(|(name, _)| *name == text) {
+            return Ok(*field);
         }
+        value.refuse_with(format!("{} is no field of a certificate", value.quoted()), suggest(text, &Self::ALL.map(|(name, _)| name)))
     }
 }
 

@@ -167,8 +167,8 @@ impl Listener {
                     };
                     let (handle, door, tell, stop) = (Arc::clone(&handle), Arc::clone(&self.door), tell.clone(), stop.clone());
                     tasks.spawn(async move {
-                        let mut step = TurnedAway::Silent;
-                        let establishing = tokio::time::timeout(door.header_timeout, door.establish(stream, peer, &mut step));
+                        let mut failing = TurnedAway::Silent;
+                        let establishing = tokio::time::timeout(door.header_timeout, door.establish(stream, peer, &mut failing));
                         let arrived = tokio::select! {
                             biased;
                             arrived = establishing => arrived,
@@ -177,12 +177,12 @@ impl Listener {
                         match arrived {
                             Ok(Ok((connection, _counted))) => handle(connection).await,
                             Ok(Err(error)) => {
-                                tell(step);
-                                tracing::debug!(%peer, %error, step = step.label(), "no connection");
+                                tell(failing);
+                                tracing::debug!(%peer, %error, at = failing.label(), "no connection");
                             }
                             Err(_) => {
-                                tell(step);
-                                tracing::debug!(%peer, step = step.label(), "no connection in time");
+                                tell(failing);
+                                tracing::debug!(%peer, at = failing.label(), "no connection in time");
                             }
                         }
                         drop(slot);
@@ -198,30 +198,30 @@ impl Listener {
 }
 
 impl Door {
-    /// Makes a connection of a socket, to its first byte. `step` is what it would be turned away for at the moment.
-    async fn establish(&self, mut stream: TcpStream, peer: SocketAddr, step: &mut TurnedAway) -> io::Result<(Connection, AddressSlot)> {
+    /// Makes a connection of a socket, to its first byte. `failing` is what it would be turned away for at the moment.
+    async fn establish(&self, mut stream: TcpStream, peer: SocketAddr, failing: &mut TurnedAway) -> io::Result<(Connection, AddressSlot)> {
         // Events are small and must leave at once; head and body are joined by the connection's own buffer, not by Nagle's.
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         let mut client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let mut for_itself = false;
         if !self.proxy_protocol.is_empty() {
-            *step = TurnedAway::NotAProxy;
+            *failing = TurnedAway::NotAProxy;
             if !is_in(&self.proxy_protocol, client.ip()) {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the peer is not in `proxy_protocol`"));
             }
-            *step = TurnedAway::ProxyHeader;
+            *failing = TurnedAway::ProxyHeader;
             let header = ProxyHeader::read(&mut stream).await?;
             for_itself = header.client.is_none();
             client = header.client.unwrap_or(client);
         }
-        *step = TurnedAway::AddressFull;
+        *failing = TurnedAway::AddressFull;
         // A proxy brings many clients, and a balancer that looks in for itself must find the door open.
         let is_proxy = for_itself || is_in(&self.trusted_proxies, client.ip());
         let full = || io::Error::new(io::ErrorKind::QuotaExceeded, "the address has all its connections");
         let counted = if is_proxy { AddressSlot::uncounted() } else { self.slots.take_of(client.ip()).ok_or_else(full)? };
 
-        *step = TurnedAway::Handshake;
+        *failing = TurnedAway::Handshake;
         let arrival = |shown| Arrival::new(client.ip(), Arc::clone(&self.trusted_proxies), shown);
         let mut connection = match &self.tls {
             None => Connection::plain(stream, client, local, self.header_timeout, arrival(None)),
@@ -235,7 +235,7 @@ impl Door {
                 Connection::tls(stream, client, local, self.header_timeout, arrival(shown))
             }
         };
-        *step = TurnedAway::Silent;
+        *failing = TurnedAway::Silent;
         connection.begin().await?;
         Ok((connection, counted))
     }

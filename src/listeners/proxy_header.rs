@@ -12,7 +12,7 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The part of the header whose length is known beforehand.
 const FIXED: usize = 16;
 
-/// The longest header that is taken, in bytes. Addresses need 52 at most; the rest is for what balancers add (NLB 84 for an endpoint's id, HAProxy
+/// The longest header that is taken, in bytes. Addresses need 52 at most; the rest is for what balancers add (NLB 84 for an endpoint's id, `HAProxy`
 /// some hundreds for TLS), and the field could say 65,551.
 const MAX: usize = 4096;
 

@@ -84,7 +84,7 @@ fn revocations(text: &str) -> Result<HashSet<Box<str>>, usize> {
             64 if is_hex => _ = revoked.insert(digits.into()),
             1..=40 if is_hex => {
                 let significant = digits.trim_start_matches('0');
-                let padding = if significant.len() % 2 == 0 { "" } else { "0" };
+                let padding = if significant.len().is_multiple_of(2) { "" } else { "0" };
                 revoked.insert(format!("{padding}{significant}").into());
             }
             _ => return Err(index + 1),

@@ -56,7 +56,7 @@ const STRIPPED: [&str; 27] = [
 /// upgrade has a use for (and a browser puts its token into `sec-websocket-protocol`).
 const STRIPPED_FAMILIES: [&str; 5] = ["x-tollgate-", "x-forwarded-", "x-amzn-oidc-", "x-amzn-mtls-", "sec-websocket-"];
 
-/// How the name of a header ends that says for which user AgentCore is to pay. The facts give no more of it.
+/// How the name of a header ends that says for which user `AgentCore` is to pay. The facts give no more of it.
 const USER: &str = "payments-user-id";
 
 /// Headers of an answer that don't reach the client: a host by which a client would pass the gateway by.

@@ -7,12 +7,16 @@
 )]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers far below 2^53")]
 
+mod addresses;
 mod binary;
 mod bodies;
+mod certificates;
 mod client;
 mod connections;
 mod downstream;
 mod headers;
+mod mtls;
+mod proxy_protocol;
 mod record;
 mod refusals;
 mod scripted;

@@ -65,3 +65,57 @@ fn hex(bytes: &[u8]) -> Box<str> {
 fn texts<'a, 'c: 'a>(attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'c>>) -> Vec<Box<str>> {
     attributes.filter_map(|attribute| attribute.as_str().ok()).map(Box::from).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType, SerialNumber};
+
+    use super::*;
+
+    fn der() -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "Alice Ä");
+        params.distinguished_name.push(DnType::OrganizationName, DnValue::PrintableString("Acme".try_into().unwrap()));
+        params.distinguished_name.push(DnType::OrganizationalUnitName, "Search");
+        params.subject_alt_names = vec![
+            SanType::URI("spiffe://corp/tenant/acme".try_into().unwrap()),
+            SanType::DnsName("a.acme.example".try_into().unwrap()),
+            SanType::Rfc822Name("alice@acme.example".try_into().unwrap()),
+            SanType::IpAddress("192.0.2.1".parse().unwrap()),
+            SanType::URI("https://acme.example/".try_into().unwrap()),
+        ];
+        params.serial_number = Some(SerialNumber::from_slice(&[0x00, 0x0a, 0x1b]));
+        params.not_after = time::macros::datetime!(2100-01-01 0:00 UTC);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn what_a_certificate_says_is_read_field_by_field() {
+        let der = der();
+        let read = read(&der).unwrap();
+        let all = |values: &[Box<str>]| values.join("|");
+        assert_eq!(
+            [&read.common_names, &read.organizations, &read.organizational_units].map(|values| all(values)),
+            ["Alice Ä", "Acme", "Search"]
+        );
+        assert_eq!(
+            [&read.uris, &read.dns, &read.emails].map(|values| all(values)),
+            ["spiffe://corp/tenant/acme|https://acme.example/", "a.acme.example", "alice@acme.example"]
+        );
+        assert_eq!((&*read.serial, read.not_after, read.fingerprint.len()), ("0a1b", 4_102_444_800, 64));
+        assert_eq!(&*read.der, der);
+        assert_eq!(super::read(&[&der[..], b"x"].concat()), None, "what follows is not of it");
+    }
+
+    #[test]
+    fn no_damage_to_a_certificate_panics() {
+        let der = der();
+        proptest!(|(at in 0..der.len(), byte in any::<u8>(), end in 0..der.len())| {
+            let mut damaged = der.clone();
+            damaged[at] = byte;
+            drop(read(&damaged));
+            prop_assert_eq!(read(&damaged[..end]), None);
+        });
+    }
+}

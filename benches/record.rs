@@ -31,6 +31,7 @@ fn record(criterion: &mut Criterion) {
         model: Some("us.anthropic.claude-3-5-haiku-20241022-v1:0"),
         status: Some(200),
         reason: None,
+        shadow_policy: &[],
         upstream: Some("primary"),
         upstream_request_id: Some(b"f6b1c9de-58a1-4b7e-9c5e-0f4a3f0f6a55"),
         attempts: 1,

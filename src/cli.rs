@@ -1,6 +1,8 @@
 //! The command line. The only code that prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
+mod keys;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,9 @@ enum Command {
         #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
     },
+    /// Issue, list and revoke API keys and AWS credentials
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Run a gateway with a Bedrock emulator behind it, on loopback, and print how to call it; needs no AWS account
     Demo {
         /// Where certificates, keys and the token are written
@@ -85,6 +90,10 @@ pub fn main() -> ExitCode {
         }
         Command::Check { config } => load(&config).map(|_| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
+        Command::Keys(command) => command.run(Clock::System.wall()).map(|said| {
+            eprintln!("{}", said.note);
+            print!("{}", said.answer);
+        }),
         Command::Demo { dir } => in_runtime(demo(dir)),
         Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
     };

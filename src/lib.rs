@@ -11,6 +11,7 @@ pub mod firewall;
 pub mod identity;
 pub mod limits;
 pub mod listeners;
+pub mod policy;
 pub mod proxy;
 pub mod record;
 pub mod routes;

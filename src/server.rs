@@ -14,6 +14,7 @@ use crate::admin::{Admin, Condition, Readiness};
 use crate::config::Config;
 use crate::config::listeners::Listener as ListenerConfig;
 use crate::domain::Clock;
+use crate::identity::{IssuedKeys, Look};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
 use crate::record::Level;
@@ -70,6 +71,7 @@ impl Running {
         let (shutdown, watch) = watch::channel(false);
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let upstreams: Vec<_> = snapshot.upstreams.all().cloned().collect();
+        let issued: Vec<_> = snapshot.identity.issued().cloned().collect();
         let running = Self {
             listeners: listeners.iter().map(Listener::address).collect(),
             admin: admin.address(),
@@ -85,6 +87,7 @@ impl Running {
         };
         running.sample(listeners.iter().map(|listener| Arc::clone(listener.slots())).collect());
         running.keep_fresh(&upstreams);
+        running.keep_issued_keys_fresh(issued);
         running.accept_admin(admin, watch.clone());
         for listener in listeners {
             running.accept(listener, watch.clone());
@@ -158,6 +161,18 @@ impl Running {
                 () = task => {}
             }
         });
+    }
+
+    /// Files of issued keys are read again when they change.
+    fn keep_issued_keys_fresh(&self, files: Vec<Arc<IssuedKeys>>) {
+        for keys in files {
+            let metrics = Arc::clone(&self.live.metrics);
+            self.spawn(keys.keep_fresh(move |look| {
+                if look == Look::Refused {
+                    metrics.issued_keys_refused();
+                }
+            }));
+        }
     }
 
     /// Credentials and addresses renew themselves; idle buckets are let go.

@@ -11,6 +11,7 @@ use crate::domain::Clock;
 use crate::firewall::{BodyMemory, Firewall};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{Buckets, Limits};
+use crate::policy::Policy;
 use crate::record::{Metrics, Recorder};
 use crate::routes::Routes;
 use crate::upstreams::{UpstreamError, Upstreams};
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub body_timeout: Duration,
     /// Who is calling?
     pub identity: Identity,
+    /// May they?
+    pub policy: Policy,
     /// Can they now?
     pub limits: Limits,
     /// Where to?
@@ -93,14 +96,23 @@ impl Snapshot {
     /// # Errors
     /// Where a file that the configuration names can't be used. Nothing has changed then.
     pub fn build(config: &Config, live: &Live) -> Result<Self, BuildError> {
+        let policy = Policy::build(&config.policy, &regions(config));
+        policy.shadows().for_each(|rule| live.metrics.policy_shadow(rule));
         Ok(Self {
             firewall: Firewall::build(&config.firewall),
             max_body: config.firewall.max_body,
             body_timeout: config.firewall.body_timeout,
             identity: Identity::build(&config.identity)?,
+            policy,
             limits: Limits::build(&config.limits, Arc::clone(&live.buckets)),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
         })
     }
+}
+
+/// The regions that some route leads to.
+fn regions(config: &Config) -> Vec<&str> {
+    let routed = |name: &str| config.routes.iter().any(|route| *route.to == *name);
+    config.upstreams.iter().filter(|upstream| routed(&upstream.name)).map(|upstream| upstream.region.as_str()).collect()
 }

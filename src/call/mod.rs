@@ -26,13 +26,19 @@ pub enum CallError {
     /// A `%` in the query is not followed by two hexadecimal digits.
     #[error("the query holds a `%` that is not followed by two hexadecimal digits")]
     BadQuery,
+    /// A body that should tell the model begins as JSON and is none.
+    #[error("the body is not JSON, so the model it is for can't be told")]
+    BadBody,
+    /// Of two, the gateway may judge the one and the upstream run the other.
+    #[error("the body names its model more than once")]
+    ModelTwice,
 }
 
 impl From<CallError> for Rejection {
     fn from(error: CallError) -> Self {
         let reason = match error {
             CallError::UnknownService | CallError::UnknownPrefix => Reason::UnknownService,
-            CallError::BadQuery => Reason::Malformed,
+            CallError::BadQuery | CallError::BadBody | CallError::ModelTwice => Reason::Malformed,
         };
         Self::new(reason, error.to_string())
     }
@@ -49,15 +55,16 @@ pub fn read(headers: &HeaderMap, host: Option<&str>, path: &str, query: &str) ->
     Ok(Call { service, path: path.into(), query: query::strict(query)?.into(), model: model::from_path(path).map(Into::into) })
 }
 
-/// The model that a body names at its top level (`"model"`, in the shapes of OpenAI and Anthropic), where the path named none.
+/// The model that a body names at its top level, where the path named none: under `model` in the shapes of OpenAI and Anthropic, and under other keys in
+/// some of AWS's own.
 ///
-/// Reads the body as JSON without building it; a body of any other kind names none. Bounded by the body's length.
-#[must_use]
-pub fn model_in_body(call: &Call, body: &[u8]) -> Option<Box<str>> {
-    if call.model.is_some() || body.first() != Some(&b'{') {
-        return None;
-    }
-    model::from_body(body).map(Into::into)
+/// Reads the body as JSON without building it; a body that does not begin as an object names none. Bounded by the body's length.
+///
+/// # Errors
+/// [`CallError::BadBody`] and [`CallError::ModelTwice`]: what readers may read in two ways is nobody's to guess.
+pub fn model_in_body(call: &Call, body: &[u8]) -> Result<Option<Box<str>>, CallError> {
+    let Some(key) = model::key_in_body(call).filter(|_| call.model.is_none() && model::begins_as_object(body)) else { return Ok(None) };
+    Ok(model::from_body(body, key)?.map(Into::into))
 }
 
 struct Services;

@@ -1,70 +1,120 @@
-//! The model a call names: in the path (`/model/{id}/…`), or at the top level of an OpenAI- or Anthropic-shaped body.
+//! The model a call names: in the path (`/model/{id}/…`), or at the top level of its body.
+//!
+//! A policy judges what is found here, so nothing that the upstream may read otherwise is passed over: the path's first segment counts in any spelling,
+//! a key of the body in any case, and a body with two such keys, or with something behind its end, is refused.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::CallError;
+use crate::domain::{Call, Service};
 
 /// Bedrock's own bound on a model id or ARN.
 const MODEL_MAX: usize = 2048;
 
 /// The id in `/model/{id}/…`, decoded once.
 pub(super) fn from_path(path: &str) -> Option<Cow<'_, str>> {
-    let id = path.strip_prefix("/model/")?.split('/').next()?;
-    let id = percent_decode_str(id).decode_utf8().ok()?;
+    let mut segments = path.strip_prefix('/')?.split('/');
+    percent_decode_str(segments.next()?).eq(*b"model").then_some(())?;
+    let id = percent_decode_str(segments.next()?).decode_utf8().ok()?;
     (!id.is_empty() && id.len() <= MODEL_MAX).then_some(id)
 }
 
-/// The first `"model"` at the top level, where it is a string.
-pub(super) fn from_body(body: &[u8]) -> Option<String> {
+/// The key of the body that names the model of a call, where there is one (botocore 1.44.5; the shapes of OpenAI and Anthropic).
+pub(super) fn key_in_body(call: &Call) -> Option<&'static str> {
+    let segment = call.path.strip_prefix('/')?.split('/').next()?;
+    let is = |name: &[u8]| percent_decode_str(segment).eq(name.iter().copied());
+    match call.service {
+        Service::BEDROCK_RUNTIME if is(b"async-invoke") => Some("modelId"),
+        // ApplyGuardrail runs none, and its bodies may be long.
+        Service::BEDROCK_RUNTIME if is(b"guardrail") || is(b"guardrail-checks") => None,
+        Service::BEDROCK_RUNTIME | Service::BEDROCK_MANTLE => Some("model"),
+        Service::BEDROCK => Some("modelId"),
+        Service::BEDROCK_AGENT | Service::BEDROCK_AGENT_RUNTIME => Some("foundationModel"),
+        _ => None,
+    }
+}
+
+/// Whether a body begins as an object of JSON: after white space (RFC 8259, section 2), or a byte order mark that some readers step over.
+pub(super) fn begins_as_object(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) == Some(&b'{')
+}
+
+/// The text under `key` at the top level, in any case: some readers of JSON take no notice of it. A value of another kind is the upstream's to refuse.
+pub(super) fn from_body(body: &[u8], key: &'static str) -> Result<Option<String>, CallError> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let model = json.deserialize_map(TopLevel).ok().flatten()?;
-    (!model.is_empty() && model.len() <= MODEL_MAX).then_some(model)
+    let found = json.deserialize_map(TopLevel { key }).and_then(|found| json.end().map(|()| found)).map_err(|_| CallError::BadBody)?;
+    match found {
+        Found::Nothing => Ok(None),
+        Found::Once(model) => Ok(model.filter(|model| !model.is_empty() && model.len() <= MODEL_MAX)),
+        Found::Twice => Err(CallError::ModelTwice),
+    }
+}
+
+/// What stands under the key.
+enum Found {
+    Nothing,
+    /// Text; none where the value is of another kind.
+    Once(Option<String>),
+    Twice,
 }
 
 /// Walks the object and skips what it does not want, so that no tree is built.
-struct TopLevel;
+struct TopLevel {
+    key: &'static str,
+}
 
 impl<'de> Visitor<'de> for TopLevel {
-    type Value = Option<String>;
+    type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut model = None;
-        while let Some(IsModel(is_model)) = map.next_key()? {
-            if is_model && model.is_none() {
-                // A value of another kind is the upstream's to refuse.
-                model = map.next_value::<serde_json::Value>()?.as_str().map(str::to_owned);
-            } else {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
+        let mut found = Found::Nothing;
+        while let Some(is_key) = map.next_key_seed(Is(self.key))? {
+            if !is_key {
                 map.next_value::<IgnoredAny>()?;
+                continue;
             }
+            found = match found {
+                Found::Nothing => Found::Once(serde_json::from_str(map.next_value::<&RawValue>()?.get()).ok()),
+                Found::Once(_) | Found::Twice => {
+                    map.next_value::<IgnoredAny>()?;
+                    Found::Twice
+                }
+            };
         }
-        Ok(model)
+        Ok(found)
     }
 }
 
-/// Whether a key is `model`, without keeping the key.
-struct IsModel(bool);
+/// Whether a key is this one, in any case, without keeping it.
+struct Is(&'static str);
 
-impl<'de> Deserialize<'de> for IsModel {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Key;
-        impl Visitor<'_> for Key {
-            type Value = IsModel;
+impl<'de> DeserializeSeed<'de> for Is {
+    type Value = bool;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
 
-            fn visit_str<E>(self, key: &str) -> Result<IsModel, E> {
-                Ok(IsModel(key == "model"))
-            }
-        }
-        deserializer.deserialize_str(Key)
+impl Visitor<'_> for Is {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key.eq_ignore_ascii_case(self.0))
     }
 }
 
@@ -85,18 +135,95 @@ mod tests {
     }
 
     #[test]
+    fn no_spelling_of_the_first_segment_hides_the_model() {
+        for path in ["/%6dodel/opus/converse", "/%6D%6f%64%65%6C/opus/converse", "/model/%6fpus/converse", "/model/opus", "/model/opus/"] {
+            assert_eq!(from_path(path).as_deref(), Some("opus"), "{path}");
+        }
+        // AWS has no such route; what names no model is judged as such.
+        for path in ["/MODEL/opus/converse", "/model%2Fopus/converse", "/v1/model/opus", "/models/opus/x", "/model"] {
+            assert_eq!(from_path(path), None, "{path}");
+        }
+        assert_eq!(from_path("/model/%256fpus/converse").as_deref(), Some("%6fpus"), "decoded once");
+    }
+
+    fn named(body: &[u8]) -> Result<Option<String>, CallError> {
+        from_body(body, "model")
+    }
+
+    #[test]
     fn a_body_names_its_model_at_the_top_level_only() {
-        assert_eq!(from_body(br#"{"messages":[{"model":"inner"}],"model":"openai.gpt-oss-20b"}"#).unwrap(), "openai.gpt-oss-20b");
-        assert_eq!(from_body(br#"{"mod\u0065l":"escaped"}"#).unwrap(), "escaped");
-        assert_eq!(from_body(br#"{"messages":[{"model":"inner"}]}"#), None);
-        assert_eq!(from_body(br#"{"model":1}"#), None);
-        assert_eq!(from_body(b"{not json"), None);
+        let is = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(named(br#"{"messages":[{"model":"inner"}],"model":"openai.gpt-oss-20b"}"#), is("openai.gpt-oss-20b"));
+        assert_eq!(named(br#"{"mod\u0065l":"esc\u0061ped"}"#), is("escaped"));
+        assert_eq!(named(br#"{"MODEL":"any-case"}"#), is("any-case"));
+        assert_eq!(named(br#"{"messages":[{"model":"inner"}]}"#), Ok(None));
+        for other in
+            [&br#"{"model":1}"#[..], br#"{"model":null}"#, br#"{"model":["x"]}"#, br#"{"model":{"model":"x"}}"#, br#"{"model":""}"#, b"{}"]
+        {
+            assert_eq!(named(other), Ok(None), "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn a_body_with_two_models_is_nobodys_to_guess() {
+        for body in [
+            r#"{"model":"a","model":"b"}"#,
+            r#"{"model":"a","messages":[],"mod\u0065l":"b"}"#,
+            r#"{"model":"a","Model":"b"}"#,
+            r#"{"model":1,"model":"b"}"#,
+            r#"{"model":"a","model":null}"#,
+            r#"{"model":"a","model":"b","model":"c"}"#,
+        ] {
+            assert_eq!(named(body.as_bytes()), Err(CallError::ModelTwice), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_readers_may_read_in_two_ways_is_refused() {
+        for body in [
+            &b"{not json"[..],
+            br#"{"model":"a""#,
+            br#"{"model":"a"}{"model":"b"}"#,
+            br#"{"model":"a"} x"#,
+            br#"{"model":"a",}"#,
+            br#"{'model':'a'}"#,
+            br#"{"model":"a"/**/}"#,
+            b"{\"model\":\"\xff\"}",
+            b"\xef\xbb\xbf{\"model\":\"a\"}",
+            b"{\0\"\0m\0",
+        ] {
+            assert!(begins_as_object(body));
+            assert_eq!(named(body), Err(CallError::BadBody), "{}", String::from_utf8_lossy(body));
+        }
+        assert!(begins_as_object(b" \n\t\r{"));
+        for body in [&b""[..], b"x", b"[{}]", b"\xff\xfe{\0", b"\x1f\x8b", b"\xc2\xa0{"] {
+            assert!(!begins_as_object(body));
+        }
+    }
+
+    #[test]
+    fn the_key_is_that_of_the_operation() {
+        let key = |service, path: &str| key_in_body(&Call { service, path: path.into(), query: "".into(), model: None });
+        for (service, path, expected) in [
+            (Service::BEDROCK_RUNTIME, "/openai/v1/chat/completions", Some("model")),
+            (Service::BEDROCK_RUNTIME, "/anthropic/v1/messages", Some("model")),
+            (Service::BEDROCK_RUNTIME, "/async-invoke", Some("modelId")),
+            (Service::BEDROCK_RUNTIME, "/%61sync-invoke", Some("modelId")),
+            (Service::BEDROCK_RUNTIME, "/guardrail/g/version/1/apply", None),
+            (Service::BEDROCK_MANTLE, "/v1/responses", Some("model")),
+            (Service::BEDROCK, "/model-invocation-job", Some("modelId")),
+            (Service::BEDROCK_AGENT_RUNTIME, "/agents/S", Some("foundationModel")),
+            (Service::BEDROCK_AGENTCORE, "/runtimes/x/invocations", None),
+        ] {
+            assert_eq!(key(service, path), expected, "{path}");
+        }
     }
 
     proptest::proptest! {
         #[test]
-        fn no_body_panics(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            drop(from_body(&body));
+        fn no_body_and_no_path_panics(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200), path in "\\PC*") {
+            drop(named(&body));
+            drop(from_path(&path));
         }
     }
 }

@@ -1,9 +1,13 @@
 //! `identity`: who may call, and how they prove it. Tried in order; an empty list refuses to start.
 
+mod certificate;
+
 use std::path::PathBuf;
 
 use super::listeners::Listener;
-use super::reader::{Checked, FromValue, Map, Value, expected_one_of, suggest};
+use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
+
+pub use certificate::{CertificateField, CertificateName, ClientCertificate};
 
 /// One way to prove who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +16,10 @@ pub enum Method {
     Jwt(Jwt),
     /// The certificate that the client's connection was made with.
     ClientCertificate(ClientCertificate),
+    /// A random key that the gateway issued.
+    ApiKeys(ApiKeys),
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials(AwsCredentials),
     /// Nobody is asked.
     Anonymous(Anonymous),
 }
@@ -52,34 +60,20 @@ pub enum Algorithm {
     EdDSA,
 }
 
-/// Names from client certificates, of which a listener's `client_ca` vouches.
+/// API keys in a file that `tollgate keys` writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// What names the tenant. A certificate without it is refused.
-    pub tenant: CertificateName,
-    /// What names the user. Default `subject.common_name`; a certificate without it has no user.
-    pub user: CertificateName,
+pub struct ApiKeys {
+    /// The keys; read again whenever it changes.
+    pub file: PathBuf,
 }
 
-/// A name in a certificate: all of a field, or a part of it.
+/// AWS credentials in a file that `tollgate keys` writes; it may be the file of `api_keys` too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateName {
-    /// Where it stands.
-    pub from: CertificateField,
-    /// What stands before it; it goes from there to the next `/`. None: it is all of the field.
-    pub prefix: Option<String>,
-}
-
-/// A field of a certificate (RFC 5280, sections 4.1.2.6 and 4.2.1.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "`CertificateField::ALL` says what each is called")]
-pub enum CertificateField {
-    CommonName,
-    Organization,
-    OrganizationalUnit,
-    Uri,
-    Dns,
-    Email,
+pub struct AwsCredentials {
+    /// The credentials; read again whenever it changes.
+    pub file: PathBuf,
+    /// The 32 random bytes that their secrets are sealed under; none where every secret stands in the file as it is.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Authorization off: everyone is the same caller.
@@ -92,6 +86,8 @@ pub struct Anonymous {
 /// Reads `identity`, which has no default: running without authorization must be said.
 pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     const HELP: &str = "add a method, as in `- jwt: {…}`; or `- anonymous: { tenant: public }`, to run without authorization";
+    /// Why a file of keys is named once, and what to do.
+    const FILES: (&str, &str) = ("one file answers for all keys", "put all of them in one file");
     let Some(value) = map.value("identity") else {
         return map.missing("identity", HELP);
     };
@@ -101,21 +97,27 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     }
     let mut unasked: Option<&Value<'_>> = None;
     let mut methods = Vec::new();
-    let mut certificates = 0;
+    let mut files: Vec<(&str, &Value<'_>)> = Vec::new();
     for item in &items {
         if let Some(everyone) = unasked {
             let message = format!("can never be reached: `anonymous` at `{}` takes everyone", everyone.path());
             methods.push(item.refuse_with(message, "put `anonymous` last"));
         }
         let method = Method::from_value(item);
-        if matches!(method, Ok(Method::ClientCertificate(_))) {
-            certificates += 1;
-            if certificates > 1 {
-                methods.push(item.refuse_with("can never be reached: `client_certificate` is there already", "remove one of the two"));
-            }
-        }
         if matches!(method, Ok(Method::Anonymous(_))) {
             unasked = Some(item);
+        }
+        let single = match &method {
+            Ok(Method::ApiKeys(_)) => Some(("api_keys", FILES)),
+            Ok(Method::AwsCredentials(_)) => Some(("aws_credentials", FILES)),
+            Ok(Method::ClientCertificate(_)) => Some(("client_certificate", ("it decides on every certificate", "remove one of the two"))),
+            Ok(Method::Jwt(_) | Method::Anonymous(_)) | Err(_) => None,
+        };
+        if let Some((name, (why, help))) = single {
+            if let Some((_, earlier)) = files.iter().find(|(taken, _)| *taken == name) {
+                methods.push(item.refuse_with(format!("`{name}` is at `{}` already, and {why}", earlier.path()), help));
+            }
+            files.push((name, item));
         }
         methods.push(method);
     }
@@ -138,16 +140,21 @@ pub(super) fn asked_for(map: &mut Map<'_>, methods: &Checked<Vec<Method>>, liste
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, certificate, anonymous) = (map.optional("jwt"), map.optional("client_certificate"), map.optional("anonymous"));
+        let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
+        let (api_keys, aws_credentials) = (map.optional("api_keys"), map.optional("aws_credentials"));
+        let certificate = map.optional("client_certificate");
         let methods = map.named().len();
         map.finish()?;
-        let jwt = jwt?.map(Self::Jwt);
+        let (jwt, anonymous) = (jwt?.map(Self::Jwt), anonymous?.map(Self::Anonymous));
+        let (api_keys, aws_credentials) = (api_keys?.map(Self::ApiKeys), aws_credentials?.map(Self::AwsCredentials));
         let certificate = certificate?.map(Self::ClientCertificate);
-        let anonymous = anonymous?.map(Self::Anonymous);
-        match jwt.or(certificate).or(anonymous) {
+        match jwt.or(api_keys).or(aws_credentials).or(certificate).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
             Some(method) => Ok(method),
-            None => value.refuse_with("names no method", expected_one_of(&["jwt", "client_certificate", "anonymous"])),
+            None => value.refuse_with(
+                "names no method",
+                expected_one_of(&["jwt", "api_keys", "aws_credentials", "client_certificate", "anonymous"]),
+            ),
         }
     }
 }
@@ -211,48 +218,21 @@ impl FromValue for Algorithm {
     }
 }
 
-impl FromValue for ClientCertificate {
+impl FromValue for ApiKeys {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let tenant = map.required("tenant", "subject.organization");
-        let user = map.or("user", CertificateName { from: CertificateField::CommonName, prefix: None });
+        let file = map.required("file", "keys.yaml");
         map.finish()?;
-        Ok(Self { tenant: tenant?, user: user? })
+        Ok(Self { file: file? })
     }
 }
 
-impl FromValue for CertificateName {
-    /// `subject.organization`, or `{ from: san.uri, prefix: "spiffe://corp/tenant/" }`.
+impl FromValue for AwsCredentials {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
-        if value.as_text().is_some() {
-            return Ok(Self { from: CertificateField::from_value(value)?, prefix: None });
-        }
         let mut map = value.map()?;
-        let (from, prefix) = (map.required("from", "san.uri"), map.optional("prefix"));
+        let (file, key_file) = (map.required("file", "keys.yaml"), map.optional("key_file"));
         map.finish()?;
-        Ok(Self { from: from?, prefix: prefix? })
-    }
-}
-
-impl CertificateField {
-    /// Every field by the name it has in gateway.yaml.
-    pub const ALL: [(&'static str, Self); 6] = [
-        ("subject.common_name", Self::CommonName),
-        ("subject.organization", Self::Organization),
-        ("subject.organizational_unit", Self::OrganizationalUnit),
-        ("san.uri", Self::Uri),
-        ("san.dns", Self::Dns),
-        ("san.email", Self::Email),
-    ];
-}
-
-impl FromValue for CertificateField {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        let text = value.text()?;
-        if let Some((_, field)) = Self::ALL.iter().find(|(name, _)| *name == text) {
-            return Ok(*field);
-        }
-        value.refuse_with(format!("{} is no field of a certificate", value.quoted()), suggest(text, &Self::ALL.map(|(name, _)| name)))
+        Ok(Self { file: file?, key_file: key_file? })
     }
 }
 

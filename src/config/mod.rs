@@ -7,6 +7,7 @@ pub mod firewall;
 pub mod identity;
 pub mod limits;
 pub mod listeners;
+pub mod policy;
 pub mod record;
 pub mod routes;
 pub mod upstreams;
@@ -31,6 +32,8 @@ pub struct Config {
     pub firewall: firewall::Firewall,
     /// At least one, tried in order.
     pub identity: Vec<identity::Method>,
+    /// All that match must allow.
+    pub policy: Vec<policy::Rule>,
     /// All that match must admit.
     pub limits: Vec<limits::Rule>,
     /// At least one; names are unique.
@@ -65,6 +68,7 @@ impl Config {
         let firewall = map.or("firewall", firewall::Firewall::default());
         let identity = identity::read(&mut map);
         let asked = identity::asked_for(&mut map, &identity, &listeners);
+        let policy = map.value("policy").map_or(Ok(Vec::new()), |value| policy::read(&value));
         let limits = map.value("limits").map_or(Ok(Vec::new()), |value| limits::read(&value));
         let upstreams = upstreams::read(&mut map);
         // By name, even where one of them is faulty: a route to it is not.
@@ -78,6 +82,7 @@ impl Config {
             admin: admin?,
             firewall: firewall?,
             identity: identity?,
+            policy: policy?,
             limits: limits?,
             upstreams: upstreams?,
             routes: routes?,

@@ -101,7 +101,7 @@ fn region(value: &Value<'_>) -> Checked<String> {
     value.refuse_with(format!("{} is not an AWS region", value.quoted()), help)
 }
 
-fn looks_like_a_region(text: &str) -> bool {
+pub(super) fn looks_like_a_region(text: &str) -> bool {
     let mut parts = text.split('-');
     let (area, number) = (parts.next().unwrap_or_default(), parts.next_back().unwrap_or_default());
     let letters = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase());

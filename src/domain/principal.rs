@@ -24,17 +24,29 @@ pub enum Method {
     Jwt,
     /// A client certificate (X.509), shown when the connection began.
     ClientCertificate,
+    /// A service of the operator's own vouched for them.
+    External,
+    /// A random key that the gateway issued.
+    ApiKeys,
+    /// A signature (SigV4) by a credential that the gateway issued.
+    AwsCredentials,
     /// Nobody asked: authorization is off.
     Anonymous,
 }
 
 impl Method {
+    /// Every method, for configurations that name some.
+    pub const ALL: [Self; 6] = [Self::Jwt, Self::ClientCertificate, Self::External, Self::ApiKeys, Self::AwsCredentials, Self::Anonymous];
+
     /// The word for it in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
             Self::ClientCertificate => "client_certificate",
+            Self::External => "external",
+            Self::ApiKeys => "api_keys",
+            Self::AwsCredentials => "aws_credentials",
             Self::Anonymous => "anonymous",
         }
     }

@@ -12,6 +12,12 @@ use std::time::Duration;
 pub enum Reason {
     /// No credential, or a wrong one.
     Unauthenticated,
+    /// Known, and not allowed what they ask.
+    Forbidden,
+    /// A signature by an access key that was not issued here, or counts no more.
+    UnknownAccessKey,
+    /// A signature that is not of this request, by this key, at this time.
+    InvalidSignature,
     /// No service can be told from the request.
     UnknownService,
     /// The request is not well formed.
@@ -28,6 +34,8 @@ pub enum Reason {
     Flood,
     /// All memory for bodies is taken.
     BodyMemory,
+    /// The external authorizer did not tell who is calling.
+    AuthorizerUnavailable,
     /// There are no AWS credentials to sign with.
     NoCredentials,
     /// No connection to the upstream could be made.
@@ -42,8 +50,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Unauthenticated,
+        Self::Forbidden,
+        Self::UnknownAccessKey,
+        Self::InvalidSignature,
         Self::UnknownService,
         Self::Malformed,
         Self::LengthRequired,
@@ -52,6 +63,7 @@ impl Reason {
         Self::RateLimited,
         Self::Flood,
         Self::BodyMemory,
+        Self::AuthorizerUnavailable,
         Self::NoCredentials,
         Self::UpstreamUnreachable,
         Self::UpstreamBroken,
@@ -65,6 +77,7 @@ impl Reason {
         match self {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
+            Self::Forbidden | Self::UnknownAccessKey | Self::InvalidSignature => 403,
             Self::UnknownService => 404,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
@@ -72,7 +85,7 @@ impl Reason {
             Self::RateLimited | Self::Flood => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::BodyMemory | Self::NoCredentials => 503,
+            Self::BodyMemory | Self::AuthorizerUnavailable | Self::NoCredentials => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -81,15 +94,20 @@ impl Reason {
     #[must_use]
     pub const fn aws_type(self) -> &'static str {
         match self {
-            Self::Unauthenticated => "UnrecognizedClientException",
+            Self::Forbidden => "AccessDeniedException",
+            Self::Unauthenticated | Self::UnknownAccessKey => "UnrecognizedClientException",
+            Self::InvalidSignature => "InvalidSignatureException",
             Self::UnknownService => "ResourceNotFoundException",
             Self::Malformed | Self::LengthRequired | Self::BodyTooLarge => "ValidationException",
             Self::RequestTimeout => "RequestTimeoutException",
             Self::RateLimited | Self::Flood => "ThrottlingException",
             Self::Internal => "InternalServerException",
-            Self::BodyMemory | Self::NoCredentials | Self::UpstreamUnreachable | Self::UpstreamBroken | Self::UpstreamTimeout => {
-                "ServiceUnavailableException"
-            }
+            Self::BodyMemory
+            | Self::AuthorizerUnavailable
+            | Self::NoCredentials
+            | Self::UpstreamUnreachable
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout => "ServiceUnavailableException",
         }
     }
 
@@ -98,6 +116,9 @@ impl Reason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::UnknownAccessKey => "unknown_access_key",
+            Self::InvalidSignature => "invalid_signature",
             Self::UnknownService => "unknown_service",
             Self::Malformed => "malformed",
             Self::LengthRequired => "length_required",
@@ -106,6 +127,7 @@ impl Reason {
             Self::RateLimited => "rate_limited",
             Self::Flood => "flood",
             Self::BodyMemory => "body_memory",
+            Self::AuthorizerUnavailable => "authorizer_unavailable",
             Self::NoCredentials => "no_credentials",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroken => "upstream_broken",

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::issued::KeysError;
+
 /// Why no [`Identity`](super::Identity) can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -17,6 +19,15 @@ pub enum IdentityError {
     IssuerTwice {
         /// The `iss` in question.
         issuer: String,
+    },
+    /// The keys that the gateway issued can't be had.
+    #[error("`{}` {cause}", file.display())]
+    Keys {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: KeysError,
     },
     /// The issuer's keys can't be had.
     #[error("`jwks_file` `{}`: {cause}", file.display())]

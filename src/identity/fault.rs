@@ -37,6 +37,16 @@ pub(super) enum Fault {
     Audience,
     #[error("the claim `{0}` for the tenant is missing")]
     NoTenant(String),
+    #[error("the token is no API key, and no other method takes tokens")]
+    NoApiKey,
+    #[error("the API key's checksum is wrong")]
+    BrokenApiKey,
+    #[error("no such API key was issued")]
+    UnknownApiKey,
+    #[error("the API key is disabled")]
+    DisabledApiKey,
+    #[error("the API key has expired")]
+    ExpiredApiKey,
     #[error("the claim `{0}` is not a text of 1 to 256 bytes without control characters")]
     Claim(String),
 }
@@ -56,6 +66,11 @@ impl Fault {
             Self::Expired { .. } => "the token has expired",
             Self::NotYetValid { .. } => "the token is not valid yet",
             Self::Audience => "the token is meant for another audience",
+            Self::NoApiKey => "the credential is not an API key of this gateway",
+            Self::BrokenApiKey => "the API key is incomplete or mistyped",
+            Self::UnknownApiKey => "the API key is not known",
+            Self::DisabledApiKey => "the API key was revoked",
+            Self::ExpiredApiKey => "the API key has expired",
             Self::NoTenant(_) => "the token names no tenant",
             Self::Claim(_) => "a claim of the token that names the tenant or the user is malformed",
         }

@@ -2,6 +2,8 @@
 //!
 //! * A credential that is present and wrong refuses the request; only an absent one lets the next method try. A credential for which no
 //!   method is configured (an SDK's dummy signature, a token in front of an `anonymous` gateway) counts as absent.
+//! * An API key is told from a token by its first four characters, so each is judged by its own method. A token in `x-tollgate-token` is judged
+//!   before a signature, which an SDK may make unasked.
 //! * A token is believed only after its signature verified, under a key of the issuer that it names, with an algorithm that both the
 //!   configuration and the key allow. No HMAC algorithm can be named at all, so a public key can't be mistaken for a shared secret.
 //! * Nothing here grows with what strangers send: only verified tokens are remembered, and of those a bounded number.
@@ -12,10 +14,13 @@ mod certificate;
 mod claims;
 mod error;
 mod fault;
+mod hex;
+mod issued;
 mod jwk;
 mod jwt;
 mod keys;
 mod presented;
+mod sigv4;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -30,6 +35,8 @@ use crate::config::identity as config;
 use crate::domain::{self, ClientCertificate, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
+pub use issued::{EditError, IssuedKeys, KeyRow, KeysError, KeysFile, Look, Owner, SealError};
+pub use sigv4::Claim;
 
 /// All configured ways to prove who is calling. Built once for a configuration; what it remembers of verified tokens dies with it, so
 /// that a token accepted under old rules is judged anew under new ones.
@@ -37,6 +44,8 @@ pub use error::{IdentityError, KeySetError};
 pub struct Identity {
     /// At least one; asked in order; `Anonymous`, which asks for nothing, only ever last.
     methods: Vec<Method>,
+    /// Each file of issued keys, once.
+    issued: Vec<Arc<IssuedKeys>>,
 }
 
 /// What a request shows of its sender before its body is read.
@@ -71,6 +80,8 @@ impl<'r> Presented<'r> {
 pub enum Finding {
     /// Who it is.
     Known(Arc<Principal>),
+    /// Who it says it is, by a signature that covers the body too: [`Claim::settle`] judges it, once there is a body to judge it by.
+    Signed(Box<Claim>),
 }
 
 /// One way to prove who is calling, ready for use.
@@ -80,6 +91,10 @@ enum Method {
     Jwt(Box<jwt::Jwt>),
     /// Names from the client's certificate.
     Certificate(Box<config::ClientCertificate>),
+    /// Random keys that the gateway issued.
+    ApiKeys(Arc<IssuedKeys>),
+    /// Signatures by credentials that the gateway issued.
+    AwsCredentials(Arc<IssuedKeys>),
     /// Everyone is this caller.
     Anonymous(Arc<Principal>),
 }
@@ -92,26 +107,34 @@ impl Identity {
     /// names the file and the cause.
     pub fn build(methods: &[config::Method]) -> Result<Self, IdentityError> {
         let mut issuers = Vec::new();
-        let mut anonymous = None;
-        let mut certificate = None;
-        let mut certificate_first = false;
-        for method in methods {
-            if anonymous.is_some() {
-                return Err(IdentityError::AfterAnonymous);
-            }
+        let mut files = issued::Files::default();
+        for (at, method) in methods.iter().enumerate() {
             match method {
                 config::Method::Jwt(jwt) => issuers.push(jwt::Issuer::build(jwt)?),
-                config::Method::ClientCertificate(names) => {
-                    certificate_first = issuers.is_empty();
-                    certificate = Some(Method::Certificate(Box::new(names.clone())));
-                }
-                config::Method::Anonymous(everyone) => anonymous = Some(Method::Anonymous(Arc::new(principal(everyone)))),
+                config::Method::ApiKeys(keys) => files.api_keys(keys),
+                config::Method::AwsCredentials(credentials) => files.aws_credentials(credentials),
+                config::Method::Anonymous(_) if at + 1 < methods.len() => return Err(IdentityError::AfterAnonymous),
+                config::Method::ClientCertificate(_) | config::Method::Anonymous(_) => {}
             }
         }
-        let jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
-        let (first, second) = if certificate_first { (certificate, jwt) } else { (jwt, certificate) };
-        let methods: Vec<_> = first.into_iter().chain(second).chain(anonymous).collect();
-        if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods }) }
+        let issued = files.read()?;
+        let named = |file: &std::path::Path| issued.iter().find(|keys| keys.file() == file).map(Arc::clone);
+        let mut jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
+        // All issuers together stand where the first of them does.
+        let ready = methods.iter().filter_map(|method| match method {
+            config::Method::Jwt(_) => jwt.take(),
+            config::Method::ApiKeys(keys) => named(&keys.file).map(Method::ApiKeys),
+            config::Method::AwsCredentials(credentials) => named(&credentials.file).map(Method::AwsCredentials),
+            config::Method::ClientCertificate(fields) => Some(Method::Certificate(Box::new(fields.clone()))),
+            config::Method::Anonymous(everyone) => Some(Method::Anonymous(Arc::new(principal(everyone)))),
+        });
+        let methods: Vec<_> = ready.collect();
+        if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods, issued }) }
+    }
+
+    /// The files of issued keys, for a background task to look at.
+    pub fn issued(&self) -> impl Iterator<Item = &Arc<IssuedKeys>> {
+        self.issued.iter()
     }
 
     /// Who sends the request that `presented` shows, at the time `now`.
@@ -119,25 +142,54 @@ impl Identity {
     /// A token that was verified before costs a hash and a lookup.
     ///
     /// # Errors
-    /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one. The message names
+    /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one;
+    /// [`Reason::UnknownAccessKey`] and [`Reason::InvalidSignature`] where the head alone shows that a signature can't be right. The message names
     /// what kind of thing is wrong, never what was sent.
     pub fn identify(&self, presented: &Presented<'_>, now: SystemTime) -> Result<Finding, Rejection> {
+        let (takes_jwt, takes_keys) = (self.has(|method| matches!(method, Method::Jwt(_))), self.has(|m| matches!(m, Method::ApiKeys(_))));
+        let headers = presented.headers;
         for method in &self.methods {
             match method {
                 Method::Jwt(jwt) => {
-                    if let Some(token) = presented::token(presented.headers)? {
+                    // Where there are API keys too, what begins as one is judged as one.
+                    if let Some(token) = presented::token(headers)?.filter(|token| !(takes_keys && issued::is_api_key(token))) {
                         return Ok(Finding::Known(jwt.verify(token, now)?));
                     }
                 }
-                Method::Certificate(names) => {
+                Method::Certificate(fields) => {
                     if let Some(shown) = presented.certificate {
-                        return Ok(Finding::Known(Arc::new(certificate::principal(names, shown)?)));
+                        return Ok(Finding::Known(Arc::new(certificate::principal(fields, shown)?)));
+                    }
+                }
+                Method::ApiKeys(keys) => {
+                    let key = match presented::token(headers)? {
+                        Some(token) => Some(token).filter(|token| !takes_jwt || issued::is_api_key(token)),
+                        None => presented::api_key(headers)?,
+                    };
+                    if let Some(key) = key {
+                        return Ok(Finding::Known(keys.api_key(key, now)?));
+                    }
+                }
+                Method::AwsCredentials(keys) => {
+                    let superseded = (takes_jwt || takes_keys) && presented::has_own_header(headers);
+                    if !superseded && let Some(signature) = sigv4::Sent::of(presented)? {
+                        return Ok(Finding::Signed(Box::new(Claim::judge(&signature, presented, keys.index(), now)?)));
                     }
                 }
                 Method::Anonymous(everyone) => return Ok(Finding::Known(Arc::clone(everyone))),
             }
         }
-        Err(Rejection::new(Reason::Unauthenticated, "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`"))
+        let signs = self.has(|method| matches!(method, Method::AwsCredentials(_)));
+        let message = match (takes_jwt || takes_keys, signs) {
+            (_, false) => "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`",
+            (false, true) => "no credential: sign the request (SigV4) with a credential of this gateway",
+            (true, true) => "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`, or sign the request (SigV4)",
+        };
+        Err(Rejection::new(Reason::Unauthenticated, message))
+    }
+
+    fn has(&self, is: impl Fn(&Method) -> bool) -> bool {
+        self.methods.iter().any(is)
     }
 }
 

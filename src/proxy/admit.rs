@@ -1,12 +1,14 @@
 //! The request half: from a head to a plan, or a refusal.
 
+use std::sync::Arc;
+
 use http::header;
 use pingora::Result;
 use pingora_proxy::Session;
 
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head};
-use crate::call;
+use crate::call::{self, CallError};
 use crate::domain::{Reason, Rejection};
 use crate::firewall;
 use crate::identity::Finding;
@@ -14,9 +16,12 @@ use crate::identity::Finding;
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
 /// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
-/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. The body is read before
-/// `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
-/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection.
+/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
+/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
+/// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
+/// anyone. The body is read before `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
+/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
+/// word.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -31,16 +36,42 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let Finding::Known(principal) = snapshot.identity.identify(&head::presented(session, exchange.began_wall)?, exchange.began_wall)?;
+    let caller = snapshot.identity.identify(&head::presented(session, exchange.began_wall)?, exchange.began_wall)?;
 
     // 4. What do they ask?
-    let mut call = head::call(session.req_header())?;
+    let mut call = Arc::new(head::call(session.req_header())?);
+    exchange.known.call = Some(Arc::clone(&call));
+
+    // 5. May they? By the head.
+    if let Finding::Known(principal) = &caller {
+        exchange.known.principal = Some(Arc::clone(principal));
+        let rules = snapshot.policy.rules_for(principal);
+        rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+    }
+
+    // 4. What does the body say? 3. Is it what was signed? 5. And may they still?
     let before = exchange.elapsed(clock);
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
     exchange.progress.bytes_in = body.len;
-    if let Some(bytes) = &body.bytes {
-        call.model = call.model.take().or_else(|| call::model_in_body(&call, bytes));
+    let method = session.req_header().method.as_str();
+    let principal = match caller {
+        Finding::Known(principal) => principal,
+        Finding::Signed(claim) => {
+            let principal = claim.settle(&body.sha256)?;
+            exchange.known.principal = Some(Arc::clone(&principal));
+            snapshot.policy.rules_for(&principal).head(method, &call, &mut exchange.known.shadowed)?;
+            principal
+        }
+    };
+    let rules = snapshot.policy.rules_for(&principal);
+    if call.model.is_none() {
+        let bytes = body.bytes.as_deref().unwrap_or_default();
+        if let Some(model) = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)? {
+            Arc::make_mut(&mut call).model = Some(model);
+            exchange.known.call = Some(Arc::clone(&call));
+        }
+        rules.body(method, &call, &mut exchange.known.shadowed)?;
     }
 
     // 7. Can they now?
@@ -50,9 +81,10 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let plan = snapshot.routes.plan(&call)?;
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
     let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
+    rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
-    Ok(Admitted { principal, call, body, plan, upstream, endpoint, _admission: admission })
+    Ok(Admitted { call, body, plan, upstream, endpoint, _admission: admission })
 }
 
 /// Whether the client asked for the connection to end, or speaks a protocol that ends it anyway.

@@ -26,6 +26,8 @@ pub struct Exchange {
     pub(super) began: Instant,
     /// The same by the wall clock.
     pub(super) began_wall: SystemTime,
+    /// Who calls and for what, as far as admission came: for the record, where it refuses.
+    pub(super) known: Known,
     /// Everything that admission learned: all there or nothing.
     pub(super) admitted: Option<Admitted>,
     /// Why it was refused, if it was.
@@ -36,10 +38,18 @@ pub struct Exchange {
     pub(super) _in_flight: InFlight,
 }
 
+/// What is known of a call before it is admitted. An operator must see whose call was refused.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) principal: Option<Arc<Principal>>,
+    pub(super) call: Option<Arc<Call>>,
+    /// The policy rules in shadow that would have refused it.
+    pub(super) shadowed: Vec<Arc<str>>,
+}
+
 /// What admission hands on.
 pub(super) struct Admitted {
-    pub(super) principal: Arc<Principal>,
-    pub(super) call: Call,
+    pub(super) call: Arc<Call>,
     pub(super) body: Body,
     pub(super) plan: Arc<Plan>,
     pub(super) upstream: Arc<Upstream>,
@@ -97,6 +107,7 @@ impl Exchange {
             id: RequestId::random(),
             began: clock.monotonic(),
             began_wall: clock.wall(),
+            known: Known::default(),
             admitted: None,
             refused: None,
             progress: Progress::default(),

@@ -214,20 +214,22 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         let total = exchange.elapsed(&self.live.clock);
         let admitted = exchange.admitted.as_ref();
+        let call = exchange.known.call.as_deref();
         let head = session.req_header();
         let progress = &exchange.progress;
         self.live.recorder.record(&Entry {
             request_id: &exchange.id,
             began: exchange.began_wall,
             client: head::client(session),
-            principal: admitted.map(|admitted| &*admitted.principal),
-            service: admitted.map(|admitted| admitted.call.service),
+            principal: exchange.known.principal.as_deref(),
+            service: call.map(|call| call.service),
             method: head.method.as_str(),
             version: head.version,
-            path: admitted.map_or_else(|| head::path(head), |admitted| admitted.call.path.as_bytes()),
-            model: admitted.and_then(|admitted| admitted.call.model.as_deref()),
+            path: call.map_or_else(|| head::path(head), |call| call.path.as_bytes()),
+            model: call.and_then(|call| call.model.as_deref()),
             status: progress.status,
             reason: exchange.refused,
+            shadow_policy: &exchange.known.shadowed,
             upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
             upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
             attempts: progress.attempts,

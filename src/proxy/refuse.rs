@@ -119,7 +119,12 @@ impl<'e> Verdict<'e> {
         let (id, reason) = (exchange.id.as_str(), self.reason.label());
         match self.reason {
             Reason::Internal => tracing::error!(id, reason, %error, "request failed"),
-            Reason::UpstreamUnreachable | Reason::UpstreamBroken | Reason::UpstreamTimeout | Reason::NoCredentials | Reason::BodyMemory => {
+            Reason::UpstreamUnreachable
+            | Reason::UpstreamBroken
+            | Reason::UpstreamTimeout
+            | Reason::AuthorizerUnavailable
+            | Reason::NoCredentials
+            | Reason::BodyMemory => {
                 tracing::warn!(id, reason, %error, "request failed");
             }
             _ => {

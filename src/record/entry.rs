@@ -1,6 +1,7 @@
 //! What is known of an exchange when it ends.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::domain::{Principal, Reason, RequestId, Service};
@@ -33,6 +34,8 @@ pub struct Entry<'a> {
     pub status: Option<u16>,
     /// Why the gateway refused, or broke off what it had begun; none where it did neither.
     pub reason: Option<Reason>,
+    /// The names of the policy rules in shadow that would have refused it, each once.
+    pub shadow_policy: &'a [Arc<str>],
     /// The upstream that was tried last, by its key in `upstreams`.
     pub upstream: Option<&'a str>,
     /// `x-amzn-RequestId` of the upstream's answer.

@@ -45,6 +45,9 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(reason) = entry.reason {
         object.text("reason", [reason.label().as_bytes()], MOST_NAME);
     }
+    if !entry.shadow_policy.is_empty() {
+        object.text("shadow_policy", [entry.shadow_policy.join(",").as_bytes()], MOST_NAME);
+    }
     object.boolean("complete", entry.complete);
     if let Some(upstream) = entry.upstream {
         object.text("upstream", [upstream.as_bytes()], MOST_NAME);

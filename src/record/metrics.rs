@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::access_log::Faults;
 use super::entry::Entry;
@@ -32,6 +32,8 @@ pub struct Metrics {
     registry: Registry,
     requests: [[IntCounter; StatusClass::ALL.len()]; SERVICE_LABELS],
     refusals: [IntCounter; Reason::ALL.len()],
+    /// By rule; the names are the configuration's.
+    policy_shadow: IntCounterVec,
     attempts: [IntCounter; Attempt::ALL.len()],
     connections: [IntCounter; Connection::ALL.len()],
     turned_away: [IntCounter; TurnedAway::ALL.len()],
@@ -42,6 +44,7 @@ pub struct Metrics {
     bytes_in: IntCounter,
     bytes_out: IntCounter,
     access_log: Faults,
+    issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
     expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
@@ -63,6 +66,8 @@ impl Metrics {
         let families = Families { registry: &registry };
         let requests = families.counters("tollgate_requests_total", "Exchanges that ended.", &["service", "status_class"]);
         let refusals = families.counters("tollgate_refusals_total", "Exchanges that the gateway refused or broke off.", &["reason"]);
+        let policy_shadow =
+            families.counters("tollgate_policy_shadow_total", "Exchanges that a policy rule in shadow would have refused.", &["rule"]);
         let attempts = families.counters("tollgate_upstream_attempts_total", "Tries to have a request answered upstream.", &["outcome"]);
         let connections = families.counters("tollgate_upstream_connections_total", "Connections taken for a try.", &["kind"]);
         let turned_away = families.counters(
@@ -82,6 +87,7 @@ impl Metrics {
                 StatusClass::ALL.map(|class| requests.with_label_values(&[service, class.label()]))
             }),
             refusals: Reason::ALL.map(|reason| refusals.with_label_values(&[reason.label()])),
+            policy_shadow,
             attempts: Attempt::ALL.map(|outcome| attempts.with_label_values(&[outcome.label()])),
             connections: Connection::ALL.map(|kind| connections.with_label_values(&[kind.label()])),
             turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
@@ -103,6 +109,10 @@ impl Metrics {
                 dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
                 errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
             },
+            issued_keys_refused: families.counter(
+                "tollgate_identity_key_file_errors_total",
+                "Looks at a file of issued keys that could not be used; the last good keys stay.",
+            ),
             credential_expiry: families.register(known_good(GaugeVec::new(
                 Opts::new(
                     "tollgate_credential_expiry_seconds",
@@ -126,6 +136,9 @@ impl Metrics {
         if let Some(counter) = entry.reason.and_then(|reason| child(&self.refusals, &Reason::ALL, &reason)) {
             counter.inc();
         }
+        for rule in entry.shadow_policy {
+            self.policy_shadow.with_label_values(&[&**rule]).inc();
+        }
         self.bytes_in.inc_by(entry.bytes_in);
         self.bytes_out.inc_by(entry.bytes_out);
         self.overhead.observe(entry.overhead.as_secs_f64());
@@ -139,6 +152,11 @@ impl Metrics {
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Shows a policy rule in shadow from the beginning, at zero.
+    pub fn policy_shadow(&self, rule: &str) {
+        drop(self.policy_shadow.with_label_values(&[rule]));
     }
 
     /// Counts one try to have a request answered, by how it ended.
@@ -167,6 +185,11 @@ impl Metrics {
         if let Some(counter) = child(&self.certificates, &Reread::ALL, &what) {
             counter.inc();
         }
+    }
+
+    /// Counts a look at a file of issued keys that could not be used.
+    pub fn issued_keys_refused(&self) {
+        self.issued_keys_refused.inc();
     }
 
     /// Notes when the credentials of `upstream` (its key in `upstreams`) expire; none where they don't, or the upstream is no more.

@@ -71,6 +71,8 @@ pub struct Upstreams(HashMap<Arc<str>, Arc<Upstream>>);
 pub struct Upstream {
     /// Its key in the configuration.
     pub name: Arc<str>,
+    /// Its AWS region.
+    pub region: Arc<str>,
     /// The gateway's own credentials there.
     pub credentials: Credentials,
     /// What its servers' certificates must chain to (DER), where not the system's roots.
@@ -129,7 +131,13 @@ impl Upstream {
             };
             (service.prefix, Arc::new(endpoint))
         });
-        Ok(Self { name: Arc::clone(&config.name), credentials, ca: ca(config)?, endpoints: endpoints.collect() })
+        Ok(Self {
+            name: Arc::clone(&config.name),
+            region: config.region.as_str().into(),
+            credentials,
+            ca: ca(config)?,
+            endpoints: endpoints.collect(),
+        })
     }
 
     /// Where its calls to `service` go.

@@ -16,6 +16,7 @@ mod connections;
 mod downstream;
 mod headers;
 mod mtls;
+mod policy;
 mod proxy_protocol;
 mod record;
 mod refusals;

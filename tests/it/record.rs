@@ -147,3 +147,20 @@ async fn no_secret_and_no_word_that_was_spoken_is_written_down_anywhere() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_whose_call_was_refused_and_for_what() {
+    let limits = "limits: [{ name: rps, count: requests, rate: 1/hour, burst: 1, per: [user], tenants: [limited] }]";
+    let world = world(&format!("{LOGGED}\n{limits}")).await;
+    let ask = Ask::post(CONVERSE, converse("one")).token(&world.limited_token);
+    assert_eq!(call(&world, Way::Http1, &ask).await.status, 200);
+    assert_eq!(call(&world, Way::Http1, &ask).await.status, 429);
+    world.until_idle().await;
+    let lines = log(&world).await;
+    let refusal = lines.iter().find(|line| line["status"] == 429).unwrap();
+    has(
+        refusal,
+        &json!({ "reason": "rate_limited", "tenant": "limited", "user": "larry", "identity": "jwt", "service": "bedrock-runtime" }),
+    );
+    has(refusal, &json!({ "model": "amazon.nova-lite-v1:0", "path": "/model/{model}/converse", "upstream": null, "attempts": 0 }));
+}

@@ -169,6 +169,11 @@ impl<'a> Value<'a> {
         matches!(self.node.content, Content::Bool(_))
     }
 
+    /// Whether it is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.content, Content::List(_))
+    }
+
     /// The items of a list, perhaps none.
     pub(super) fn items(&self) -> Checked<Vec<Self>> {
         let Content::List(nodes) = &self.node.content else {

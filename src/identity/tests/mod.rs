@@ -2,6 +2,7 @@
 //! can be wrong in just one way.
 
 mod headers;
+mod issued;
 mod issuer;
 mod key_sets;
 mod tokens;
@@ -134,6 +135,8 @@ fn an_issuer_that_is_configured_twice_is_refused() {
 
 /// Who sends these headers, where they tell at once.
 fn who(identity: &Identity, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Principal>, Rejection> {
-    let Finding::Known(principal) = identity.identify(&Presented::by(headers), now)?;
-    Ok(principal)
+    match identity.identify(&Presented::by(headers), now)? {
+        Finding::Known(principal) => Ok(principal),
+        Finding::Signed(claim) => panic!("{claim:?}"),
+    }
 }

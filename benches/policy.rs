@@ -1,0 +1,57 @@
+//! Twenty rules, three of them for the caller: at most 300 ns is the aim.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::Criterion;
+use http::HeaderMap;
+use tollgate::config::Config;
+use tollgate::domain::{Call, Method, Principal};
+use tollgate::policy::Policy;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Seventeen rules for others, and three for tenant `acme`.
+fn policy() -> Policy {
+    let mut text = String::from(
+        "listeners: [{ address: 127.0.0.1:1 }]\nidentity: [anonymous: { tenant: x }]\nupstreams: { a: { region: us-east-1 } }\npolicy:\n\
+         - { name: services, tenants: [acme], services: [bedrock-runtime, bedrock] }\n\
+         - { name: models, tenants: [ac*], models: { allow: [amazon.nova-*, 'anthropic.claude-*'], deny: ['*opus*'] } }\n\
+         - { name: home, tenants: [acme], regions: [us-*] }\n",
+    );
+    for n in 0..17 {
+        text.push_str(&format!(
+            "- {{ name: r{n}, tenants: [tenant-{n}, 'team-{n}-*'], services: [bedrock-runtime], models: ['*haiku*'] }}\n"
+        ));
+    }
+    let config = Config::parse(&text, Path::new("gateway.yaml")).expect("a good configuration");
+    Policy::build(&config.policy, &["us-east-1"])
+}
+
+fn call(model: &str) -> Call {
+    let path = format!("/model/{model}/converse");
+    tollgate::call::read(&HeaderMap::new(), Some("gateway"), &path, "").expect("a call")
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let policy = policy();
+    let caller =
+        |tenant: &str| Principal { tenant: tenant.into(), user: Some("ann".into()), groups: [].into(), method: Method::Jwt, key_id: None };
+    for (name, tenant, model) in [
+        ("policy/20 rules, none for the caller", "other", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("policy/20 rules, 3 for the caller", "acme", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("policy/20 rules, refused", "acme", "us.anthropic.claude-opus-4-5-20251101-v1:0"),
+    ] {
+        let (caller, call) = (caller(tenant), call(model));
+        criterion.bench_function(name, |bench| {
+            bench.iter(|| {
+                let rules = policy.rules_for(black_box(&caller));
+                let mut shadowed = Vec::new();
+                rules.head("POST", black_box(&call), &mut shadowed).and_then(|()| rules.target(&call, "us-east-1", &mut shadowed)).is_ok()
+            });
+        });
+    }
+    criterion.final_summary();
+}

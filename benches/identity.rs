@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
-use tollgate::config::identity::{Algorithm, ClaimPath, Jwt, Method};
+use tollgate::config::identity::{Algorithm, ClaimPath, Jwt, KeySource, Method};
 use tollgate::identity::{Identity, Presented};
 
 const NOW: u64 = 1_800_000_000;
@@ -26,6 +26,7 @@ struct World {
     rsa: RsaKeyPair,
     ec: EcdsaKeyPair,
     rules: Jwt,
+    jwks_file: PathBuf,
     now: SystemTime,
 }
 
@@ -45,11 +46,13 @@ impl World {
             issuer: "https://idp.example".into(),
             audiences: vec!["tollgate".into()],
             algorithms: vec![Algorithm::RS256, Algorithm::ES256],
-            jwks_file,
+            keys: KeySource::File(jwks_file.clone()),
             tenant: ClaimPath("custom:tenant".into()),
             user: ClaimPath("sub".into()),
+            groups: None,
+            required_claims: Vec::new(),
         };
-        Self { random: SystemRandom::new(), rsa, ec, rules, now: UNIX_EPOCH + Duration::from_secs(NOW) }
+        Self { random: SystemRandom::new(), rsa, ec, rules, jwks_file, now: UNIX_EPOCH + Duration::from_secs(NOW) }
     }
 
     fn identity(&self) -> Identity {
@@ -80,7 +83,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.rules.jwks_file));
+        drop(std::fs::remove_file(&self.jwks_file));
     }
 }
 

@@ -15,9 +15,10 @@ use crate::config::Config;
 use crate::config::listeners::Listener as ListenerConfig;
 use crate::domain::Clock;
 use crate::identity::{IssuedKeys, Look};
+use crate::identity::{Keyring, Renewal};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
-use crate::record::Level;
+use crate::record::{KeyFetch, Level};
 use crate::state::{BuildError, Live, Snapshot};
 use crate::upstreams::{Addresses, REFRESH, Upstream};
 
@@ -72,6 +73,7 @@ impl Running {
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let upstreams: Vec<_> = snapshot.upstreams.all().cloned().collect();
         let issued: Vec<_> = snapshot.identity.issued().cloned().collect();
+        let keyrings: Vec<_> = snapshot.identity.keyrings().cloned().collect();
         let running = Self {
             listeners: listeners.iter().map(Listener::address).collect(),
             admin: admin.address(),
@@ -88,6 +90,9 @@ impl Running {
         running.sample(listeners.iter().map(|listener| Arc::clone(listener.slots())).collect());
         running.keep_fresh(&upstreams);
         running.keep_issued_keys_fresh(issued);
+        for keys in keyrings {
+            running.keep_keys_fresh(keys);
+        }
         running.accept_admin(admin, watch.clone());
         for listener in listeners {
             running.accept(listener, watch.clone());
@@ -208,6 +213,34 @@ impl Running {
                 tokio::time::sleep(SWEEP).await;
                 live.buckets.sweep(live.now());
             }
+        });
+    }
+
+    /// The keys of an issuer of tokens renew themselves. Only keys that were never there make the gateway unready: old ones still verify.
+    fn keep_keys_fresh(&self, keys: Arc<Keyring>) {
+        let remote = keys.is_remote().then(|| self.readiness.condition(format!("keys of issuer `{}`", keys.issuer())));
+        if let Some(condition) = &remote {
+            condition.unmet("not fetched yet");
+        }
+        let live = Arc::clone(&self.live);
+        self.spawn(async move {
+            let told = |renewal| {
+                let outcome = match &renewal {
+                    Renewal::Fresh => KeyFetch::Fresh,
+                    Renewal::Unreachable(_) => KeyFetch::Unreachable,
+                    Renewal::Unusable(_) => KeyFetch::Unusable,
+                };
+                live.metrics.key_fetch(keys.issuer(), outcome);
+                match (renewal, &remote) {
+                    (Renewal::Fresh, Some(condition)) => {
+                        live.metrics.set_keys_fetched(keys.issuer(), Some(live.clock.wall()));
+                        condition.met();
+                    }
+                    (Renewal::Unreachable(why) | Renewal::Unusable(why), Some(condition)) if !keys.is_there() => condition.unmet(why),
+                    _ => {}
+                }
+            };
+            keys.keep_fresh(told).await;
         });
     }
 

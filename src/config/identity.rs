@@ -1,13 +1,16 @@
 //! `identity`: who may call, and how they prove it. Tried in order; an empty list refuses to start.
 
 mod certificate;
+mod jwt;
 
 use std::path::PathBuf;
 
 use super::listeners::Listener;
 use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
 
-pub use certificate::{CertificateField, CertificateName, ClientCertificate};
+pub use self::certificate::{CertificateField, CertificateName, ClientCertificate};
+pub use self::jwt::{Algorithm, ClaimPath, Jwt, KeySource, Url};
+pub use super::reader::Scalar;
 
 /// One way to prove who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,42 +25,6 @@ pub enum Method {
     AwsCredentials(AwsCredentials),
     /// Nobody is asked.
     Anonymous(Anonymous),
-}
-
-/// Tokens of one issuer (RFC 7519, RFC 7517).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jwt {
-    /// The `iss` that a token must carry, to the letter.
-    pub issuer: String,
-    /// A token's `aud` must name one of these, or its `client_id` must be one (Cognito access tokens have no `aud`). At least one.
-    pub audiences: Vec<String>,
-    /// The signature algorithms that are taken; at least one. Default `[RS256]`. `none` and HMAC can't be named.
-    pub algorithms: Vec<Algorithm>,
-    /// The key set (RFC 7517, section 5).
-    pub jwks_file: PathBuf,
-    /// The claim that names the tenant. A token without it is refused.
-    pub tenant: ClaimPath,
-    /// The claim that names the user. Default `sub`; a token without it has no user.
-    pub user: ClaimPath,
-}
-
-/// A claim by name, looked for first as it is written (Cognito's `custom:tenant` or a URL), then as a dotted path into nested objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimPath(pub String);
-
-/// Signature algorithms by public key (RFC 7518, section 3.1; RFC 8037).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the RFC's")]
-pub enum Algorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    EdDSA,
 }
 
 /// API keys in a file that `tollgate keys` writes.
@@ -140,8 +107,8 @@ pub(super) fn asked_for(map: &mut Map<'_>, methods: &Checked<Vec<Method>>, liste
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, anonymous) = (map.optional("jwt"), map.optional("anonymous"));
-        let (api_keys, aws_credentials) = (map.optional("api_keys"), map.optional("aws_credentials"));
+        let (jwt, api_keys) = (map.optional("jwt"), map.optional("api_keys"));
+        let (aws_credentials, anonymous) = (map.optional("aws_credentials"), map.optional("anonymous"));
         let certificate = map.optional("client_certificate");
         let methods = map.named().len();
         map.finish()?;
@@ -156,65 +123,6 @@ impl FromValue for Method {
                 expected_one_of(&["jwt", "api_keys", "aws_credentials", "client_certificate", "anonymous"]),
             ),
         }
-    }
-}
-
-impl FromValue for Jwt {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        let mut map = value.map()?;
-        let issuer = map.required("issuer", "https://…");
-        let audiences = map.required_by("audiences", "[tollgate]", |value| value.distinct("audience"));
-        let algorithms = map.value("algorithms");
-        let algorithms = algorithms.map_or(Ok(vec![Algorithm::RS256]), |value| value.distinct("algorithm"));
-        let jwks_file = map.required("jwks_file", "jwks.json");
-        let tenant = map.required("tenant", "tenant");
-        let user = map.or("user", ClaimPath("sub".to_owned()));
-        map.finish()?;
-        Ok(Self { issuer: issuer?, audiences: audiences?, algorithms: algorithms?, jwks_file: jwks_file?, tenant: tenant?, user: user? })
-    }
-}
-
-impl FromValue for ClaimPath {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        String::from_value(value).map(Self)
-    }
-}
-
-impl Algorithm {
-    const ALL: [(&'static str, Self); 9] = [
-        ("RS256", Self::RS256),
-        ("RS384", Self::RS384),
-        ("RS512", Self::RS512),
-        ("PS256", Self::PS256),
-        ("PS384", Self::PS384),
-        ("PS512", Self::PS512),
-        ("ES256", Self::ES256),
-        ("ES384", Self::ES384),
-        ("EdDSA", Self::EdDSA),
-    ];
-}
-
-impl FromValue for Algorithm {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        let text = value.text()?;
-        if let Some((_, algorithm)) = Self::ALL.iter().find(|(name, _)| *name == text) {
-            return Ok(*algorithm);
-        }
-        let names = Self::ALL.map(|(name, _)| name);
-        if text.eq_ignore_ascii_case("none") {
-            return value.refuse_with(
-                "`none` is no signature: anyone could write such a token",
-                "to let everyone in, say `- anonymous: { tenant: … }`",
-            );
-        }
-        if text.to_ascii_uppercase().starts_with("HS") {
-            let message =
-                format!("{} signs with a secret that issuer and gateway share: whoever can check a token could make one", value.quoted());
-            return value.refuse_with(message, "have the issuer sign with a key pair, as in `RS256` or `ES256`");
-        }
-        let help = names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| format!("did you mean `{name}`?"));
-        // The names are too alike to guess: ES512 is not almost ES256.
-        value.refuse_with(format!("{} is not a supported algorithm", value.quoted()), help.unwrap_or_else(|| expected_one_of(&names)))
     }
 }
 

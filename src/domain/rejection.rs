@@ -18,6 +18,8 @@ pub enum Reason {
     UnknownAccessKey,
     /// A signature that is not of this request, by this key, at this time.
     InvalidSignature,
+    /// The keys of the token's issuer have not been had yet.
+    KeysUnavailable,
     /// No service can be told from the request.
     UnknownService,
     /// The request is not well formed.
@@ -50,11 +52,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::UnknownAccessKey,
         Self::InvalidSignature,
+        Self::KeysUnavailable,
         Self::UnknownService,
         Self::Malformed,
         Self::LengthRequired,
@@ -85,7 +88,7 @@ impl Reason {
             Self::RateLimited | Self::Flood => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::BodyMemory | Self::AuthorizerUnavailable | Self::NoCredentials => 503,
+            Self::KeysUnavailable | Self::AuthorizerUnavailable | Self::BodyMemory | Self::NoCredentials => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -102,8 +105,9 @@ impl Reason {
             Self::RequestTimeout => "RequestTimeoutException",
             Self::RateLimited | Self::Flood => "ThrottlingException",
             Self::Internal => "InternalServerException",
-            Self::BodyMemory
+            Self::KeysUnavailable
             | Self::AuthorizerUnavailable
+            | Self::BodyMemory
             | Self::NoCredentials
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
@@ -119,6 +123,7 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::UnknownAccessKey => "unknown_access_key",
             Self::InvalidSignature => "invalid_signature",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::UnknownService => "unknown_service",
             Self::Malformed => "malformed",
             Self::LengthRequired => "length_required",

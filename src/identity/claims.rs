@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fault::{Fault, excerpt};
-use crate::config::identity::ClaimPath;
+use crate::config::identity::{ClaimPath, Scalar};
 
 /// How far clocks may be apart, in seconds: a token counts so much longer than its `exp` and so much earlier than its `nbf`.
 const LEEWAY: u64 = 60;
@@ -77,6 +77,39 @@ pub(super) fn name<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Resu
         Some(Value::String(name)) if is_name(name) => Ok(Some(name)),
         Some(_) => Err(Fault::Claim(excerpt(&path.0))),
     }
+}
+
+/// The names that `claims` give under `path`: one text, or a list of them; none where they give none.
+///
+/// # Errors
+/// Where something else stands there, or in the list.
+pub(super) fn names<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Result<Vec<&'c str>, Fault> {
+    let list = match find(claims, &path.0) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+    };
+    let name = |value: &'c Value| value.as_str().filter(|name| is_name(name)).ok_or_else(|| Fault::Claim(excerpt(&path.0)));
+    list.iter().map(name).collect()
+}
+
+/// Whether the claim under `path` is `wanted`, or a list that holds it.
+pub(super) fn holds(claims: &Map<String, Value>, path: &ClaimPath, wanted: &Scalar) -> Result<(), Fault> {
+    let is = |value: &Value| match wanted {
+        Scalar::Text(text) => value.as_str() == Some(text),
+        Scalar::Whole(number) => value.as_u64() == Some(*number),
+        Scalar::Bool(switch) => value.as_bool() == Some(*switch),
+    };
+    match find(claims, &path.0) {
+        Some(Value::Array(list)) if list.iter().any(is) => Ok(()),
+        Some(value) if is(value) => Ok(()),
+        _ => Err(Fault::Required(excerpt(&path.0))),
+    }
+}
+
+/// Whether these are the claims of a security event (RFC 8417, section 2.2), such as a logout token, which speaks of a user and for nobody.
+pub(super) fn are_an_event(claims: &Map<String, Value>) -> bool {
+    matches!(claims.get("events"), Some(Value::Object(_)))
 }
 
 /// Whether a text can name a tenant or user.

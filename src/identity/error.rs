@@ -38,6 +38,24 @@ pub enum IdentityError {
         #[source]
         cause: KeySetError,
     },
+    /// The secret that an issuer shares can't be had.
+    #[error("`secret_file` `{}`: {cause}", file.display())]
+    Secret {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: KeySetError,
+    },
+    /// The roots that a provider's certificate must chain to can't be had.
+    #[error("`ca` `{}`: {cause}", file.display())]
+    Ca {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: super::fetch::CaError,
+    },
 }
 
 /// Why a key set (RFC 7517, section 5) is refused. `key` counts from 0, as the set's own array does.
@@ -75,6 +93,16 @@ pub enum KeySetError {
         key: usize,
         /// The length of its modulus.
         bits: usize,
+    },
+    /// RFC 7518, section 3.2: at least as long as the hash.
+    #[error(
+        "holds a secret of {bytes} bytes: {least} at least are needed for the longest of `algorithms`, as `openssl rand -base64 {least}` makes them"
+    )]
+    ShortSecret {
+        /// Its length.
+        bytes: usize,
+        /// What it should be.
+        least: usize,
     },
     /// Which of the two a token means would be a matter of chance.
     #[error("two keys have the `kid` `{kid}`: give each its own")]

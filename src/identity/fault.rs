@@ -1,6 +1,11 @@
 //! What can be wrong with a credential: the exact fault for our log, its kind for the caller.
 
+use std::time::Duration;
+
 use crate::domain::{Reason, Rejection};
+
+/// When to try again while an issuer's keys have not been had: by then they have been asked for again.
+const KEYS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a credential is refused. It holds names that the token gave (cut and escaped), never the token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +22,10 @@ pub(super) enum Fault {
     Algorithm(String),
     #[error("the token has a `crit` header")]
     Critical,
+    #[error("the token is a `{0}`, which is no access or identity token")]
+    Kind(String),
+    #[error("the keys of the issuer `{0}` have not been fetched yet")]
+    NoKeys(String),
     #[error("the issuer `{0}` is not configured")]
     Issuer(String),
     #[error("the token names no issuer")]
@@ -47,6 +56,8 @@ pub(super) enum Fault {
     DisabledApiKey,
     #[error("the API key has expired")]
     ExpiredApiKey,
+    #[error("the claim `{0}` is not what `required_claims` asks for")]
+    Required(String),
     #[error("the claim `{0}` is not a text of 1 to 256 bytes without control characters")]
     Claim(String),
 }
@@ -60,6 +71,8 @@ impl Fault {
             Self::TooLong { .. } => "the token is longer than 16384 bytes",
             Self::Algorithm(_) => "the token's signature algorithm is not accepted",
             Self::Critical => "the token has critical header parameters, of which none is supported",
+            Self::Kind(_) => "the token is of a kind that admits nobody",
+            Self::NoKeys(_) => "the keys of the token's issuer are not at hand yet",
             Self::Issuer(_) | Self::NoIssuer => "the token's issuer is not accepted",
             Self::UnknownKey(_) | Self::NoKid | Self::Signature => "the token's signature can't be verified",
             Self::NoExpiry => "the token has no expiry",
@@ -71,15 +84,22 @@ impl Fault {
             Self::UnknownApiKey => "the API key is not known",
             Self::DisabledApiKey => "the API key was revoked",
             Self::ExpiredApiKey => "the API key has expired",
+            Self::Required(_) => "the token lacks a required claim",
             Self::NoTenant(_) => "the token names no tenant",
-            Self::Claim(_) => "a claim of the token that names the tenant or the user is malformed",
+            Self::Claim(_) => "a claim of the token that names the tenant, the user or a group is malformed",
         }
     }
 }
 
 impl From<Fault> for Rejection {
     fn from(fault: Fault) -> Self {
-        Self::new(Reason::Unauthenticated, fault.message()).because(fault)
+        let message = fault.message();
+        match fault {
+            // Not the caller's fault, and not for long: SDKs try again after a 503, never after a 401.
+            Fault::NoKeys(_) => Self::new(Reason::KeysUnavailable, message).retry_after(KEYS_AGAIN),
+            _ => Self::new(Reason::Unauthenticated, message),
+        }
+        .because(fault)
     }
 }
 

@@ -9,11 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::cache::{Fingerprint, VerifiedTokens};
+use super::cache::{Fingerprint, Stamp, VerifiedTokens};
 use super::claims::{self, Registered};
 use super::error::IdentityError;
 use super::fault::{Fault, excerpt};
-use super::keys::{self, KeySet};
+use super::keyring::Keyring;
 use super::tenants::Tenants;
 use crate::config::identity as config;
 use crate::domain::{Method, Principal};
@@ -27,21 +27,20 @@ pub(super) struct Jwt {
     issuers: Vec<Issuer>,
     verified: VerifiedTokens,
     tenants: Tenants,
+    groups: Tenants,
 }
 
 /// One issuer, and what its tokens are asked.
 #[derive(Debug)]
 pub(super) struct Issuer {
     rules: config::Jwt,
-    keys: KeySet,
+    keys: Arc<Keyring>,
 }
 
 impl Issuer {
-    /// Reads the issuer's key set.
+    /// Prepares the issuer's keys.
     pub(super) fn build(rules: &config::Jwt) -> Result<Self, IdentityError> {
-        let keys = KeySet::read(&rules.jwks_file, &rules.algorithms)
-            .map_err(|cause| IdentityError::KeySet { file: rules.jwks_file.clone(), cause })?;
-        Ok(Self { rules: rules.clone(), keys })
+        Ok(Self { rules: rules.clone(), keys: Arc::new(Keyring::build(rules)?) })
     }
 }
 
@@ -53,7 +52,12 @@ impl Jwt {
                 return Err(IdentityError::IssuerTwice { issuer: issuer.rules.issuer.clone() });
             }
         }
-        Ok(Self { issuers, verified: VerifiedTokens::new(), tenants: Tenants::new() })
+        Ok(Self { issuers, verified: VerifiedTokens::new(), tenants: Tenants::new(), groups: Tenants::new() })
+    }
+
+    /// The keys of each issuer, in the order of the configuration.
+    pub(super) fn keyrings(&self) -> impl Iterator<Item = &Arc<Keyring>> {
+        self.issuers.iter().map(|issuer| &issuer.keys)
     }
 
     /// Whom `token` speaks for at the time `now`.
@@ -64,17 +68,25 @@ impl Jwt {
         // A clock before 1970 is broken: under it every token counts as expired, none as eternal.
         let now = now.duration_since(UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs());
         let fingerprint = Fingerprint::of(token);
-        if let Some(principal) = self.verified.find(&fingerprint, now) {
+        if let Some((principal, stamp)) = self.verified.find(&fingerprint, now)
+            && self.counts(stamp)
+        {
             return Ok(principal);
         }
-        let (principal, until) = self.verify_unknown(token, now)?;
-        self.verified.remember(fingerprint, until, Arc::clone(&principal), now);
+        let (principal, until, stamp) = self.verify_unknown(token, now)?;
+        self.verified.remember(fingerprint, until, Arc::clone(&principal), stamp, now);
         Ok(principal)
+    }
+
+    /// Whether the keys that a token verified under are all still there.
+    fn counts(&self, stamp: Stamp) -> bool {
+        let issuer = self.issuers.get(usize::from(stamp.issuer));
+        issuer.and_then(|issuer| issuer.keys.published().as_ref().map(|published| published.epoch)) == Some(stamp.epoch)
     }
 
     /// Judges a token, in the order: shape, issuer, algorithm, signature, time, audience, names. What the token says is believed after the
     /// signature only; before it, `iss`, `alg` and `kid` merely choose what to try.
-    fn verify_unknown(&self, token: &str, now: u64) -> Result<(Arc<Principal>, u64), Fault> {
+    fn verify_unknown(&self, token: &str, now: u64) -> Result<(Arc<Principal>, u64, Stamp), Fault> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Fault::Malformed("the token has no dots"))?;
         let (header, claims) = signed.split_once('.').ok_or(Fault::Malformed("the token has one dot"))?;
         let header = object(header).ok_or(Fault::Malformed("the token's header is no JSON object in base64url"))?;
@@ -84,31 +96,49 @@ impl Jwt {
             .map_err(|_| Fault::Malformed("a registered claim of the token is of the wrong type or stands twice"))?;
 
         let named = registered.iss.as_deref().ok_or(Fault::NoIssuer)?;
-        let Some(Issuer { rules, keys }) = self.issuers.iter().find(|issuer| issuer.rules.issuer == named) else {
+        let Some((at, Issuer { rules, keys })) = (0..).zip(&self.issuers).find(|(_, issuer)| issuer.rules.issuer == named) else {
             return Err(Fault::Issuer(excerpt(named)));
         };
         if header.crit {
             return Err(Fault::Critical);
         }
-        let algorithm = keys::named(&header.alg)
+        if let Some(kind) = header.typ.filter(|kind| !admits_somebody(kind)) {
+            return Err(Fault::Kind(excerpt(&kind)));
+        }
+        let algorithm = config::Algorithm::named(&header.alg)
             .filter(|algorithm| rules.algorithms.contains(algorithm))
             .ok_or_else(|| Fault::Algorithm(excerpt(&header.alg)))?;
-        keys.verify(header.kid.as_deref(), algorithm, signed, signature)?;
+        // One guard for keys and epoch: what is remembered below counts as long as these very keys do.
+        let published = keys.published();
+        let published = published.as_ref().ok_or_else(|| Fault::NoKeys(excerpt(named)))?;
+        let stamp = Stamp { issuer: at, epoch: published.epoch };
+        published.keys.verify(header.kid.as_deref(), algorithm, signed, signature).inspect_err(|fault| {
+            if matches!(fault, Fault::UnknownKey(_) | Fault::NoKid) || header.kid.is_none() {
+                keys.miss();
+            }
+        })?;
 
         let until = registered.valid_until(now)?;
         registered.is_for(&rules.audiences)?;
         let claims: Map<String, Value> =
             serde_json::from_slice(&claims).map_err(|_| Fault::Malformed("the token's claims are no JSON object"))?;
+        if claims::are_an_event(&claims) {
+            return Err(Fault::Kind("security event".to_owned()));
+        }
+        for (path, wanted) in &rules.required_claims {
+            claims::holds(&claims, path, wanted)?;
+        }
         let tenant = claims::name(&claims, &rules.tenant)?.ok_or_else(|| Fault::NoTenant(excerpt(&rules.tenant.0)))?;
         let user = claims::name(&claims, &rules.user)?;
+        let groups = rules.groups.as_ref().map_or(Ok(Vec::new()), |path| claims::names(&claims, path))?;
         let principal = Principal {
             tenant: self.tenants.shared(tenant),
             user: user.map(Arc::from),
-            groups: Arc::default(),
+            groups: groups.into_iter().map(|group| self.groups.shared(group)).collect(),
             method: Method::Jwt,
             key_id: None,
         };
-        Ok((Arc::new(principal), until))
+        Ok((Arc::new(principal), until, stamp))
     }
 }
 
@@ -123,9 +153,21 @@ impl fmt::Debug for Jwt {
 struct Header {
     alg: String,
     kid: Option<String>,
+    typ: Option<String>,
     /// Whether there is a `crit`, whatever it says: it names extensions that must be understood, and none is.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
+}
+
+/// Whether a token of this `typ` may be shown by whoever it speaks for (RFC 8725, section 3.11): an identity token or one from before types
+/// (RFC 7519, section 5.1; `JOSE` in SPIFFE's), or an access token (RFC 9068, section 2.1). An issuer signs others with the same key: logout
+/// tokens, security events, proofs of possession, signed requests. They say `typ` so that nobody takes them for these.
+fn admits_somebody(typ: &str) -> bool {
+    let typ = match typ.split_at_checked("application/".len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case("application/") => rest,
+        _ => typ,
+    };
+    ["JWT", "at+jwt", "JOSE"].iter().any(|kind| typ.eq_ignore_ascii_case(kind))
 }
 
 fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {

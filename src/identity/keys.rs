@@ -7,13 +7,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use jsonwebtoken::crypto;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::KeySetError;
 use super::fault::{Fault, excerpt};
-use super::jwk::{self, Key};
+use super::jwk::{self, Key, Verifier};
 use crate::config::identity::Algorithm;
 
 /// The longest file that is read, in bytes: over a thousand keys.
@@ -29,10 +28,22 @@ pub(super) struct KeySet(Vec<Key>);
 impl KeySet {
     /// Reads the set in `file` and keeps what can verify one of the `allowed` algorithms.
     pub(super) fn read(file: &Path, allowed: &[Algorithm]) -> Result<Self, KeySetError> {
-        let mut json = Vec::new();
-        let file = File::open(file).map_err(KeySetError::Unreadable)?;
-        file.take(MAX_FILE + 1).read_to_end(&mut json).map_err(KeySetError::Unreadable)?;
-        Self::parse(&json, allowed)
+        Self::parse(&bytes(file)?, allowed)
+    }
+
+    /// Reads the secret in `file`, for the HMAC algorithms among the `allowed`. A line break at its end is no part of it.
+    pub(super) fn read_secret(file: &Path, allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        let mut secret = bytes(file)?;
+        if u64::try_from(secret.len()).is_ok_and(|length| length > MAX_FILE) {
+            return Err(KeySetError::TooLong);
+        }
+        if secret.last() == Some(&b'\n') {
+            secret.pop();
+        }
+        if secret.last() == Some(&b'\r') {
+            secret.pop();
+        }
+        Ok(Self(vec![jwk::shared(secret, allowed)?]))
     }
 
     /// As [`read`](Self::read), from the file's bytes.
@@ -65,47 +76,29 @@ impl KeySet {
 
     /// Whether `signature` (base64url) was made over `message` with the key called `kid`; with the only one that fits, where there is no `kid`.
     pub(super) fn verify(&self, kid: Option<&str>, algorithm: Algorithm, message: &str, signature: &str) -> Result<(), Fault> {
-        let mut fitting = self
-            .0
-            .iter()
-            .filter(|key| key.algorithms.contains(&algorithm))
-            .filter(|key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid)));
+        let mut fitting = self.0.iter().filter(|key| key.algorithms.contains(&algorithm)).filter(|key| key.is_called(kid));
         let (Some(key), None) = (fitting.next(), fitting.next()) else {
             return Err(kid.map_or(Fault::NoKid, |kid| Fault::UnknownKey(excerpt(kid))));
         };
-        match crypto::verify(signature, message.as_bytes(), &key.public, library_name(algorithm)) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Fault::Signature),
-        }
+        if key.verifier.accepts(algorithm, message, signature) { Ok(()) } else { Err(Fault::Signature) }
+    }
+
+    /// Whether every key of `old` is here too: then what verified under `old` verifies here.
+    pub(super) fn hold_all_of(&self, old: &Self) -> bool {
+        old.0.iter().all(|old| self.0.iter().any(|new| new.fingerprint == old.fingerprint && new.kid == old.kid))
     }
 }
 
-/// The algorithm with this name (RFC 7518, section 3.1), if it is one of ours. `none` and the HMAC algorithms are not.
-pub(super) fn named(name: &str) -> Option<Algorithm> {
-    Some(match name {
-        "RS256" => Algorithm::RS256,
-        "RS384" => Algorithm::RS384,
-        "RS512" => Algorithm::RS512,
-        "PS256" => Algorithm::PS256,
-        "PS384" => Algorithm::PS384,
-        "PS512" => Algorithm::PS512,
-        "ES256" => Algorithm::ES256,
-        "ES384" => Algorithm::ES384,
-        "EdDSA" => Algorithm::EdDSA,
-        _ => return None,
-    })
+impl Key {
+    /// Whether a token that names `kid`, or no key, may mean this one. A shared secret is the only one of its issuer, whatever tokens call it.
+    fn is_called(&self, kid: Option<&str>) -> bool {
+        kid.is_none_or(|kid| self.kid.as_deref() == Some(kid)) || matches!(self.verifier, Verifier::Shared(_))
+    }
 }
 
-fn library_name(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
-    match algorithm {
-        Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
-        Algorithm::RS384 => jsonwebtoken::Algorithm::RS384,
-        Algorithm::RS512 => jsonwebtoken::Algorithm::RS512,
-        Algorithm::PS256 => jsonwebtoken::Algorithm::PS256,
-        Algorithm::PS384 => jsonwebtoken::Algorithm::PS384,
-        Algorithm::PS512 => jsonwebtoken::Algorithm::PS512,
-        Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
-        Algorithm::ES384 => jsonwebtoken::Algorithm::ES384,
-        Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
-    }
+fn bytes(file: &Path) -> Result<Vec<u8>, KeySetError> {
+    let mut bytes = Vec::new();
+    let file = File::open(file).map_err(KeySetError::Unreadable)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(KeySetError::Unreadable)?;
+    Ok(bytes)
 }

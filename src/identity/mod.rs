@@ -5,7 +5,8 @@
 //! * An API key is told from a token by its first four characters, so each is judged by its own method. A token in `x-tollgate-token` is judged
 //!   before a signature, which an SDK may make unasked.
 //! * A token is believed only after its signature verified, under a key of the issuer that it names, with an algorithm that both the
-//!   configuration and the key allow. No HMAC algorithm can be named at all, so a public key can't be mistaken for a shared secret.
+//!   configuration and the key allow. An issuer has public keys or one shared secret, never both, so that neither is mistaken for the other.
+//! * Keys renew themselves in tasks of their own; no request waits for a provider.
 //! * Nothing here grows with what strangers send: only verified tokens are remembered, and of those a bounded number.
 //! * No message and no error holds a token.
 
@@ -14,10 +15,12 @@ mod certificate;
 mod claims;
 mod error;
 mod fault;
+mod fetch;
 mod hex;
 mod issued;
 mod jwk;
 mod jwt;
+mod keyring;
 mod keys;
 mod presented;
 mod sigv4;
@@ -35,7 +38,9 @@ use crate::config::identity as config;
 use crate::domain::{self, ClientCertificate, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
+pub use fetch::CaError;
 pub use issued::{EditError, IssuedKeys, KeyRow, KeysError, KeysFile, Look, Owner, SealError};
+pub use keyring::{Keyring, Renewal};
 pub use sigv4::Claim;
 
 /// All configured ways to prove who is calling. Built once for a configuration; what it remembers of verified tokens dies with it, so
@@ -137,14 +142,22 @@ impl Identity {
         self.issued.iter()
     }
 
+    /// The keys of every issuer of tokens, each of which is to be kept fresh by a task: [`Keyring::keep_fresh`].
+    pub fn keyrings(&self) -> impl Iterator<Item = &Arc<Keyring>> {
+        self.methods.iter().flat_map(|method| match method {
+            Method::Jwt(jwt) => Some(jwt.keyrings()).into_iter().flatten(),
+            Method::Certificate(_) | Method::ApiKeys(_) | Method::AwsCredentials(_) | Method::Anonymous(_) => None.into_iter().flatten(),
+        })
+    }
+
     /// Who sends the request that `presented` shows, at the time `now`.
     ///
     /// A token that was verified before costs a hash and a lookup.
     ///
     /// # Errors
-    /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one;
-    /// [`Reason::UnknownAccessKey`] and [`Reason::InvalidSignature`] where the head alone shows that a signature can't be right. The message names
-    /// what kind of thing is wrong, never what was sent.
+    /// [`Reason::Unauthenticated`] where a credential is wrong, or where there is none and every method asks for one. The message names
+    /// what kind of thing is wrong, never what was sent. [`Reason::KeysUnavailable`] where a token can't be judged yet;
+    /// [`Reason::UnknownAccessKey`] and [`Reason::InvalidSignature`] where the head alone shows that a signature can't be right.
     pub fn identify(&self, presented: &Presented<'_>, now: SystemTime) -> Result<Finding, Rejection> {
         let (takes_jwt, takes_keys) = (self.has(|method| matches!(method, Method::Jwt(_))), self.has(|m| matches!(m, Method::ApiKeys(_))));
         let headers = presented.headers;

@@ -52,6 +52,29 @@ impl Attempt {
     }
 }
 
+/// How an attempt to have an issuer's keys ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyFetch {
+    /// With a good set.
+    Fresh,
+    /// Without an answer, or with one of another status than 200.
+    Unreachable,
+    /// With an answer that can't be used.
+    Unusable,
+}
+
+impl KeyFetch {
+    /// The label in `tollgate_jwks_fetches_total{outcome}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Unreachable => "unreachable",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
 /// Where an upstream connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Connection {

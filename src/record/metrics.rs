@@ -13,7 +13,7 @@ use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts,
 use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
-use super::labels::{Attempt, Connection, Level, StatusClass};
+use super::labels::{Attempt, Connection, KeyFetch, Level, StatusClass};
 use super::process::Process;
 use crate::domain::{Reason, Reread, SERVICES, TurnedAway};
 
@@ -48,6 +48,10 @@ pub struct Metrics {
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
     expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
+    jwks_fetches: IntCounterVec,
+    jwks_age: GaugeVec,
+    /// When the keys of an issuer were last fetched, by its name in the configuration.
+    jwks_fetched: Mutex<BTreeMap<Box<str>, SystemTime>>,
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
 }
@@ -121,6 +125,16 @@ impl Metrics {
                 &["upstream"],
             ))),
             expiries: Mutex::default(),
+            jwks_fetches: families.counters(
+                "tollgate_jwks_fetches_total",
+                "Attempts to have the keys of an issuer of tokens.",
+                &["issuer", "outcome"],
+            ),
+            jwks_age: families.register(known_good(GaugeVec::new(
+                Opts::new("tollgate_jwks_age_seconds", "Seconds since the keys of an issuer were last fetched well; none before that."),
+                &["issuer"],
+            ))),
+            jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
             registry,
         }
@@ -202,6 +216,20 @@ impl Metrics {
         }
     }
 
+    /// Counts an attempt to have the keys of `issuer` (its name in the configuration).
+    pub fn key_fetch(&self, issuer: &str, outcome: KeyFetch) {
+        self.jwks_fetches.with_label_values(&[issuer, outcome.label()]).inc();
+    }
+
+    /// Notes that the keys of `issuer` were fetched well at `fetched`; none where it is an issuer no more. The metric tells their age at each scrape.
+    pub fn set_keys_fetched(&self, issuer: &str, fetched: Option<SystemTime>) {
+        let mut times = self.jwks_fetched.lock();
+        match fetched {
+            Some(fetched) => _ = times.insert(issuer.into(), fetched),
+            None => _ = times.remove(issuer),
+        }
+    }
+
     /// Has a level asked for at each scrape, from now on by `read`, which must not block. A level that nobody asks for is not shown.
     ///
     /// `read` should own no more than what it reads: these metrics keep it until another takes its place.
@@ -229,6 +257,10 @@ impl Metrics {
                 Err(past) => -past.duration().as_secs_f64(),
             };
             self.credential_expiry.with_label_values(&[&**upstream]).set(left);
+        }
+        self.jwks_age.reset();
+        for (issuer, fetched) in self.jwks_fetched.lock().iter() {
+            self.jwks_age.with_label_values(&[&**issuer]).set(now.duration_since(*fetched).unwrap_or_default().as_secs_f64());
         }
         let mut text = String::with_capacity(32 << 10);
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 pub use self::entry::Entry;
-pub use self::labels::{Attempt, Connection, Level};
+pub use self::labels::{Attempt, Connection, KeyFetch, Level};
 pub use self::metrics::{InFlight, Metrics};
 
 use self::access_log::AccessLog;

@@ -333,3 +333,19 @@ fn credentials_count_down_and_go_with_their_upstream() {
     assert!(!text.contains("primary"));
     assert_eq!(sample(&text, r#"tollgate_credential_expiry_seconds{upstream="second"}"#), "0");
 }
+
+#[test]
+fn the_keys_of_an_issuer_grow_old_and_go_with_it() {
+    let metrics = Metrics::new();
+    let now = SystemTime::UNIX_EPOCH + BEGAN;
+    assert!(!metrics.render(now).contains("tollgate_jwks_"));
+    metrics.set_keys_fetched("https://idp.example", Some(now));
+    metrics.key_fetch("https://idp.example", KeyFetch::Fresh);
+    metrics.key_fetch("https://idp.example", KeyFetch::Unreachable);
+    let text = metrics.render(now + Duration::from_secs(700));
+    assert_eq!(sample(&text, r#"tollgate_jwks_age_seconds{issuer="https://idp.example"}"#), "700");
+    assert_eq!(sample(&text, r#"tollgate_jwks_fetches_total{issuer="https://idp.example",outcome="fresh"}"#), "1");
+    assert_eq!(sample(&text, r#"tollgate_jwks_fetches_total{issuer="https://idp.example",outcome="unreachable"}"#), "1");
+    metrics.set_keys_fetched("https://idp.example", None);
+    assert!(!metrics.render(now).contains("tollgate_jwks_age_seconds"));
+}

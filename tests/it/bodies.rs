@@ -222,10 +222,11 @@ async fn a_kept_connection_that_closes_at_the_wrong_moment_costs_the_client_noth
     let world = world("").await;
     for (size, framing) in [10, 200_000, 5_000_000].into_iter().flat_map(|size| ["length", "chunked", "h2"].map(|framing| (size, framing)))
     {
-        // Two calls: once the first has ended, its connection is idle, and the second takes it.
-        let mut answered = Vec::new();
-        for turn in ["first", "second"] {
-            if turn == "second" {
+        // Once a call has ended, its connection is idle, and the next takes it. Now and then Pingora loses one that is put back while another is asked
+        // for; the fault waits for a call on a used connection.
+        let mut tries = Vec::new();
+        for turn in 0..20 {
+            if turn == 1 {
                 world.emulator.inject(Fault::CloseOnReuse, 1);
             }
             let (path, body) = (format!("{framing}/{size}/{turn}"), body(size));
@@ -242,12 +243,13 @@ async fn a_kept_connection_that_closes_at_the_wrong_moment_costs_the_client_noth
                 }
             };
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", String::from_utf8_lossy(&answer.body));
-            answered.push(path);
             // Not before is its upstream connection sure to be idle; a client that leaves sooner may take it along.
             eventually("the exchange has ended", || world.metric("tollgate_in_flight") == 0.0).await;
+            tries = seen(&world, &path);
+            if tries.len() > 1 {
+                break;
+            }
         }
-        let tries = seen(&world, &answered[1]);
-        assert_eq!(tries.len(), 2, "{framing} {size}");
         assert_eq!(tries.iter().map(|seen| seen.outcome).collect::<Vec<_>>(), [Outcome::Broken, Outcome::Completed], "{framing} {size}");
         assert_ne!(tries[0].connection, tries[1].connection);
         for seen in &tries {

@@ -3,7 +3,7 @@
 //! They need Python (3.10, venv) and Node (20, npm); `TOLLGATE_SKIP_SDK=1` does without them. Their packages come from exact pins into
 //! `target/sdk/`, once for each set of pins.
 
-mod environment;
+pub(crate) mod environment;
 mod suite;
 
 use std::time::Duration;
@@ -35,6 +35,6 @@ async fn stock_javascript_sdks_pass() {
     suite::run("node", &node, &world, LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn skipped() -> bool {
+pub(crate) fn skipped() -> bool {
     std::env::var_os("TOLLGATE_SKIP_SDK").is_some_and(|value| value == "1")
 }

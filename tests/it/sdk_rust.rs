@@ -102,6 +102,29 @@ async fn a_signed_client_passes_with_its_token_in_a_header_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_an_issued_credential_signs_its_way_in() {
+    let world = start_for_sdks().await;
+    let issued = |secret: &str| Credentials::new(world.access_key_id.clone(), secret, None, None, "test");
+    let [plain, tls] = world.issued_urls();
+    for config in [config(&plain), config(&tls).http_client(https(&world)), config(&format!("{plain}/bedrock-runtime"))] {
+        let client = Client::from_conf(config.credentials_provider(issued(&world.secret_access_key)).build());
+        for model in [HAIKU, PROFILE] {
+            let answer = converse(&client, model).send().await.unwrap_or_else(|error| panic!("{}", DisplayErrorContext(error)));
+            assert_eq!(answer.usage().map(|usage| (usage.input_tokens(), usage.output_tokens())), Some((2, 3)));
+        }
+        assert!(converse_stream(&client, HAIKU).await.stream.recv().await.is_ok());
+    }
+    let refused = |credentials| {
+        let client = Client::from_conf(config(&plain).credentials_provider(credentials).build());
+        async move { converse(&client, HAIKU).send().await.unwrap_err().into_service_error().code().map(str::to_owned) }
+    };
+    assert_eq!(refused(issued("another")).await.as_deref(), Some("InvalidSignatureException"));
+    assert_eq!(refused(Credentials::for_tests()).await.as_deref(), Some("UnrecognizedClientException"));
+    let key = Client::from_conf(with_token(&plain, &world.api_key).build());
+    assert!(converse(&key, HAIKU).send().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_event_by_event() {
     let world = world("").await;
     for client in [plain(&world), tls(&world)] {

@@ -11,6 +11,7 @@ use tollgate::config::Config;
 use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
 use tollgate::domain::{Clock, ManualClock, Secret};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
+use tollgate::identity::{KeysFile, Owner};
 use tollgate::server::Running;
 
 use crate::client::PATIENCE;
@@ -32,6 +33,12 @@ pub(crate) struct World {
     /// A gateway that asks nobody.
     pub(crate) anonymous_url: String,
     anonymous: Option<Running>,
+    /// A gateway that knows issued keys too.
+    pub(crate) issued: Option<Running>,
+    /// For tenant `demo`, user `alice`, as [`ISSUED`] lets them in.
+    pub(crate) api_key: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
     /// For tenant `limited`.
     pub(crate) limited_token: String,
     pub(crate) dir: Dir,
@@ -66,6 +73,9 @@ pub(crate) enum UpstreamTls {
     OtherName,
 }
 
+/// The keys that every world has been issued.
+pub(crate) const ISSUED: &str = "- api_keys: { file: keys.yaml }\n- aws_credentials: { file: keys.yaml, key_file: key }\n";
+
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
 /// The usual world: `yaml` is more of gateway.yaml.
@@ -80,6 +90,8 @@ pub(crate) async fn start_for_sdks() -> World {
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
     world.anonymous = Some(anonymous);
+    let methods = format!("identity:\n{}\n{ISSUED}", jwt().replace("identity: [", "- { ").replace("}]", "} }"));
+    world.issued = Some(start(&base("", &endpoint, "", &methods), &world.dir));
     world
 }
 
@@ -100,6 +112,11 @@ impl World {
         ] {
             fs::write(dir.join(name), text).unwrap();
         }
+
+        let keys = KeysFile::at(&dir.join("keys.yaml"));
+        let alice = || Owner { tenant: "demo".to_owned(), user: Some("alice".to_owned()), ..Owner::default() };
+        let (_, api_key) = keys.new_api_key(alice()).unwrap();
+        let (access_key_id, secret_access_key) = keys.new_aws_credential(&dir.join("key"), alice()).unwrap();
 
         let mut options = setting.emulator;
         options.credentials = vec![Credential::example()];
@@ -139,8 +156,18 @@ impl World {
             gateway,
             anonymous_url: String::new(),
             anonymous: None,
+            issued: None,
+            api_key: api_key.expose().clone(),
+            access_key_id,
+            secret_access_key: secret_access_key.expose().clone(),
             dir,
         }
+    }
+
+    /// Where the gateway that knows issued keys serves, plainly and over TLS.
+    pub(crate) fn issued_urls(&self) -> [String; 2] {
+        let listeners = self.issued.as_ref().expect("a world for SDKs").listeners();
+        [format!("http://{}", listeners[0]), format!("https://{}", listeners[1])]
     }
 
     /// The admin listener's metrics.

@@ -19,6 +19,7 @@ use self::document::{Content, Node};
 pub use self::faults::{Fault, Faults, Place};
 pub(super) use self::map::Map;
 pub(super) use self::nearest::{expected_one_of, listed, suggest};
+pub use self::scalars::Scalar;
 pub(super) use self::scalars::{ByteSize, Name, Numeral};
 
 /// The largest file that is read: a slip of the path shall not fill the memory.

@@ -103,6 +103,28 @@ impl FromValue for bool {
     }
 }
 
+/// A value of a single word: what a claim is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Whole(u64),
+    /// A switch.
+    Bool(bool),
+}
+
+impl FromValue for Scalar {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        match value.node.content {
+            Content::Bool(switch) => Ok(Self::Bool(switch)),
+            Content::Whole(number) => Ok(Self::Whole(number)),
+            Content::Text(_) => value.text().map(|text| Self::Text(text.to_owned())),
+            _ => value.unexpected("text, a whole number, `true` or `false`"),
+        }
+    }
+}
+
 impl FromValue for u64 {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         match value.node.content {

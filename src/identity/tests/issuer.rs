@@ -14,6 +14,7 @@ pub(super) enum Signer {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
     P384(EcdsaKeyPair),
+    P521(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
@@ -35,6 +36,10 @@ pub(super) fn p256() -> Signer {
 
 pub(super) fn p384() -> Signer {
     Signer::P384(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap())
+}
+
+pub(super) fn p521() -> Signer {
+    Signer::P521(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap())
 }
 
 pub(super) fn ed25519() -> Signer {
@@ -59,6 +64,7 @@ impl Signer {
             }
             Self::P256(key) => ec("P-256", key),
             Self::P384(key) => ec("P-384", key),
+            Self::P521(key) => ec("P-521", key),
             Self::Ed25519(key) => json!({ "kty": "OKP", "kid": kid, "crv": "Ed25519", "x": base64url(key.public_key()) }),
         }
     }
@@ -96,7 +102,7 @@ impl Signer {
                 key.sign(padding, &random, message, &mut signature).unwrap();
                 signature
             }
-            Self::P256(key) | Self::P384(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
+            Self::P256(key) | Self::P384(key) | Self::P521(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
             Self::Ed25519(key) => key.sign(message).as_ref().to_vec(),
         }
     }

@@ -134,7 +134,7 @@ fn a_file_of_more_than_a_mebibyte_or_none_at_all_is_refused() {
     assert!(matches!(build(padded(1024 * 1024 + 1).as_bytes(), &[Algorithm::RS256]), Err(KeySetError::TooLong)));
 
     let mut missing = rules(&KeyFile::holding(&[]));
-    missing.jwks_file = "/nonexistent/keys.json".into();
+    missing.keys = KeySource::File("/nonexistent/keys.json".into());
     let error = Identity::build(&[Method::Jwt(missing)]).unwrap_err().to_string();
     assert!(error.starts_with("`jwks_file` `/nonexistent/keys.json`: can't be read: No such file"), "{error}");
 }

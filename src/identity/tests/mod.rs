@@ -5,6 +5,8 @@ mod headers;
 mod issued;
 mod issuer;
 mod key_sets;
+mod rotation;
+mod rules;
 mod tokens;
 mod vectors;
 
@@ -17,7 +19,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{Finding, Identity, IdentityError, Presented};
-use crate::config::identity::{Algorithm, Anonymous, ClaimPath, Jwt, Method};
+use crate::config::identity::{Algorithm, Anonymous, ClaimPath, Jwt, KeySource, Method};
 use crate::domain::{Principal, Reason, Rejection};
 
 const NOW: u64 = 1_800_000_000;
@@ -55,9 +57,11 @@ fn rules(file: &KeyFile) -> Jwt {
         issuer: "https://idp.example".into(),
         audiences: vec!["tollgate".into(), "other".into()],
         algorithms: vec![Algorithm::RS256],
-        jwks_file: file.0.clone(),
+        keys: KeySource::File(file.0.clone()),
         tenant: ClaimPath("tenant".into()),
         user: ClaimPath("sub".into()),
+        groups: None,
+        required_claims: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::hmac;
 
-use super::issuer::{Signer, base64url, ed25519, other_rsa, p256, p384, rsa, signed_part};
+use super::issuer::{Signer, base64url, ed25519, other_rsa, p256, p384, p521, rsa, signed_part};
 use super::*;
 
 const SIGNATURE: &str = "the token's signature can't be verified";
@@ -12,7 +12,7 @@ const ISSUER: &str = "the token's issuer is not accepted";
 const AUDIENCE: &str = "the token is meant for another audience";
 const EXPIRED: &str = "the token has expired";
 const NO_TENANT: &str = "the token names no tenant";
-const CLAIM: &str = "a claim of the token that names the tenant or the user is malformed";
+const CLAIM: &str = "a claim of the token that names the tenant, the user or a group is malformed";
 
 fn head() -> Value {
     json!({ "alg": "RS256", "typ": "JWT", "kid": "k1" })
@@ -181,16 +181,18 @@ fn a_public_key_is_never_an_hmac_secret() {
 
 #[test]
 fn each_algorithm_verifies_under_its_own_name_and_no_other() {
-    use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
-    let all = [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA];
-    let keys: [(&str, &Signer); 4] = [("rsa", rsa()), ("p256", &p256()), ("p384", &p384()), ("ed", &ed25519())];
+    use Algorithm::{ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+    let all = [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA];
+    let keys: [(&str, &Signer); 5] = [("rsa", rsa()), ("p256", &p256()), ("p384", &p384()), ("p521", &p521()), ("ed", &ed25519())];
     let published: Vec<_> = keys.iter().map(|(kid, key)| key.jwk(kid)).collect();
     let identity = identity_of(Jwt { algorithms: all.to_vec(), ..rules(&KeyFile::holding(&published)) });
     let own = |algorithm: Algorithm| match algorithm {
         RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => "rsa",
         ES256 => "p256",
         ES384 => "p384",
+        ES512 => "p521",
         EdDSA => "ed",
+        HS256 | HS384 | HS512 => "",
     };
     for (kid, key) in keys {
         for made in all.into_iter().filter(|made| own(*made) == kid) {

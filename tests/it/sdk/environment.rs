@@ -6,12 +6,13 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A program with its arguments, ready to run a suite, and where to run it.
-pub(super) struct Runner {
-    pub(super) program: PathBuf,
-    pub(super) arguments: Vec<OsString>,
-    pub(super) directory: PathBuf,
+pub(crate) struct Runner {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) directory: PathBuf,
 }
 
 const WITHOUT: &str = "TOLLGATE_SKIP_SDK=1 runs the other tests without it";
@@ -44,20 +45,7 @@ pub(super) fn python() -> Result<Runner, String> {
 /// Where Node is missing or too old, or a package cannot be installed; in words, with the output.
 pub(super) fn node() -> Result<Runner, String> {
     let suite = suites().join("node");
-    let home = target().join("node");
-    let version = output(
-        Command::new("node").args(["-e", "console.log(process.version); process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"]),
-        &format!("the JavaScript SDK suite needs Node 20 (Debian: apt-get install nodejs npm); {WITHOUT}"),
-    )?;
-    let packages = ["package.json", "package-lock.json", ".npmrc"].map(|name| suite.join(name));
-    once(&home, &packages.each_ref().map(PathBuf::as_path), &version, || {
-        for package in &packages {
-            copy(package, &home)?;
-        }
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&home);
-        output(&mut npm, "the JavaScript SDKs could not be installed").map(drop)
-    })?;
+    let home = modules(&suite, "node")?;
 
     let directory = home.join(format!("suite-{}", std::process::id()));
     create(&directory)?;
@@ -70,6 +58,41 @@ pub(super) fn node() -> Result<Runner, String> {
         arguments.extend(source.file_name().filter(|name| name.to_string_lossy().ends_with(".test.js")).map(OsString::from));
     }
     Ok(Runner { program: "node".into(), arguments, directory })
+}
+
+/// A stock OpenID provider: `tests/oidc/provider.js`, beside a `node_modules` of its own.
+///
+/// # Errors
+/// As [`node`].
+pub(crate) fn provider() -> Result<Runner, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oidc");
+    let home = modules(&source, "oidc")?;
+    let directory = home.join(format!("provider-{}-{}", std::process::id(), PROVIDERS.fetch_add(1, Ordering::Relaxed)));
+    create(&directory)?;
+    copy(&source.join("provider.js"), &directory)?;
+    copy(&source.join("package.json"), &directory)?;
+    Ok(Runner { program: "node".into(), arguments: vec!["provider.js".into()], directory })
+}
+
+static PROVIDERS: AtomicU32 = AtomicU32::new(0);
+
+/// `target/sdk/{name}`, with the packages that `suite` pins.
+fn modules(suite: &Path, name: &str) -> Result<PathBuf, String> {
+    let home = target().join(name);
+    let version = output(
+        Command::new("node").args(["-e", "console.log(process.version); process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"]),
+        &format!("{} needs Node 20 (Debian: apt-get install nodejs npm); {WITHOUT}", suite.display()),
+    )?;
+    let packages = ["package.json", "package-lock.json", ".npmrc"].map(|name| suite.join(name));
+    once(&home, &packages.each_ref().map(PathBuf::as_path), &version, || {
+        for package in &packages {
+            copy(package, &home)?;
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&home);
+        output(&mut npm, "the packages could not be installed").map(drop)
+    })?;
+    Ok(home)
 }
 
 fn suites() -> PathBuf {

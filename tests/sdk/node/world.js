@@ -19,6 +19,15 @@ export const world = {
   limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
 };
 
+/** The gateway that knows issued keys, and keys that it issued. */
+export const issued = {
+  plain: needed("ISSUED_PLAIN_URL"),
+  tls: needed("ISSUED_TLS_URL"),
+  apiKey: needed("API_KEY"),
+  accessKeyId: needed("ACCESS_KEY_ID"),
+  secretAccessKey: needed("SECRET_ACCESS_KEY"),
+};
+
 /** A model id that asks the emulator for faults (src/emulator/faults.rs). */
 export const model = (...faults) => `anthropic.claude-emulator.${faults.join(".")}:0`;
 

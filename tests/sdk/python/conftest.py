@@ -22,6 +22,11 @@ class World:
     token: str  # JWT of the tenant `demo`
     expired: str  # the same, past its `exp`
     limited: str  # JWT of a user who may send one request a second, burst 1
+    issued_plain: str  # http://, a gateway that knows issued keys
+    issued_tls: str  # the same, https://
+    api_key: str  # issued for the tenant `demo`
+    access_key_id: str
+    secret_access_key: str
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,11 @@ def world() -> World:
         "token": "TOKEN",
         "expired": "EXPIRED_TOKEN",
         "limited": "LIMITED_TOKEN",
+        "issued_plain": "ISSUED_PLAIN_URL",
+        "issued_tls": "ISSUED_TLS_URL",
+        "api_key": "API_KEY",
+        "access_key_id": "ACCESS_KEY_ID",
+        "secret_access_key": "SECRET_ACCESS_KEY",
     }
     return World(**{field: os.environ[f"TOLLGATE_{name}"].rstrip("/") for field, name in names.items()})
 

@@ -22,6 +22,8 @@ pub struct Principal {
 pub enum Method {
     /// A signed token (RFC 7519) from a configured issuer.
     Jwt,
+    /// A client certificate (X.509), shown when the connection began.
+    ClientCertificate,
     /// A service of the operator's own vouched for them.
     External,
     /// A random key that the gateway issued.
@@ -34,13 +36,14 @@ pub enum Method {
 
 impl Method {
     /// Every method, for configurations that name some.
-    pub const ALL: [Self; 3] = [Self::Jwt, Self::External, Self::Anonymous];
+    pub const ALL: [Self; 6] = [Self::Jwt, Self::ClientCertificate, Self::External, Self::ApiKeys, Self::AwsCredentials, Self::Anonymous];
 
     /// The word for it in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::ClientCertificate => "client_certificate",
             Self::External => "external",
             Self::ApiKeys => "api_keys",
             Self::AwsCredentials => "aws_credentials",

@@ -36,7 +36,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let caller = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
+    let caller = snapshot.identity.identify(&head::presented(session, exchange.began_wall)?, exchange.began_wall)?;
 
     // 4. What do they ask?
     let mut call = Arc::new(head::call(session.req_header())?);

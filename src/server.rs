@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Condition, Readiness};
 use crate::config::Config;
+use crate::config::identity::Method;
 use crate::config::listeners::Listener as ListenerConfig;
 use crate::domain::Clock;
 use crate::identity::{IssuedKeys, Look};
@@ -96,6 +97,9 @@ impl Running {
         running.accept_admin(admin, watch.clone());
         for listener in listeners {
             running.accept(listener, watch.clone());
+        }
+        if config.identity.iter().any(|method| matches!(method, Method::Anonymous(_))) {
+            tracing::warn!("authorization is off for callers without a credential: `identity` has `anonymous`");
         }
         running.serving.met();
         Ok(running)

@@ -186,7 +186,7 @@ mod tests {
             br#"{"model":"a"}{"model":"b"}"#,
             br#"{"model":"a"} x"#,
             br#"{"model":"a",}"#,
-            br#"{'model':'a'}"#,
+            br"{'model':'a'}",
             br#"{"model":"a"/**/}"#,
             b"{\"model\":\"\xff\"}",
             b"\xef\xbb\xbf{\"model\":\"a\"}",

@@ -1,6 +1,7 @@
 //! `identity`: who may call, and how they prove it. Tried in order; an empty list refuses to start.
 
 mod certificate;
+mod external;
 mod jwt;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use super::listeners::Listener;
 use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
 
 pub use self::certificate::{CertificateField, CertificateName, ClientCertificate};
+pub use self::external::External;
 pub use self::jwt::{Algorithm, ClaimPath, Jwt, KeySource, Url};
 pub use super::reader::Scalar;
 
@@ -19,6 +21,8 @@ pub enum Method {
     Jwt(Jwt),
     /// The certificate that the client's connection was made with.
     ClientCertificate(ClientCertificate),
+    /// A service of the operator's own says who it is.
+    External(External),
     /// A random key that the gateway issued.
     ApiKeys(ApiKeys),
     /// A signature (SigV4) by a credential that the gateway issued.
@@ -78,7 +82,7 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
             Ok(Method::ApiKeys(_)) => Some(("api_keys", FILES)),
             Ok(Method::AwsCredentials(_)) => Some(("aws_credentials", FILES)),
             Ok(Method::ClientCertificate(_)) => Some(("client_certificate", ("it decides on every certificate", "remove one of the two"))),
-            Ok(Method::Jwt(_) | Method::Anonymous(_)) | Err(_) => None,
+            Ok(Method::Jwt(_) | Method::External(_) | Method::Anonymous(_)) | Err(_) => None,
         };
         if let Some((name, (why, help))) = single {
             if let Some((_, earlier)) = files.iter().find(|(taken, _)| *taken == name) {
@@ -109,18 +113,18 @@ impl FromValue for Method {
         let mut map = value.map()?;
         let (jwt, api_keys) = (map.optional("jwt"), map.optional("api_keys"));
         let (aws_credentials, anonymous) = (map.optional("aws_credentials"), map.optional("anonymous"));
-        let certificate = map.optional("client_certificate");
+        let (certificate, external) = (map.optional("client_certificate"), map.optional("external"));
         let methods = map.named().len();
         map.finish()?;
         let (jwt, anonymous) = (jwt?.map(Self::Jwt), anonymous?.map(Self::Anonymous));
         let (api_keys, aws_credentials) = (api_keys?.map(Self::ApiKeys), aws_credentials?.map(Self::AwsCredentials));
-        let certificate = certificate?.map(Self::ClientCertificate);
-        match jwt.or(api_keys).or(aws_credentials).or(certificate).or(anonymous) {
+        let (certificate, external) = (certificate?.map(Self::ClientCertificate), external?.map(Self::External));
+        match jwt.or(api_keys).or(aws_credentials).or(certificate).or(external).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
             Some(method) => Ok(method),
             None => value.refuse_with(
                 "names no method",
-                expected_one_of(&["jwt", "api_keys", "aws_credentials", "client_certificate", "anonymous"]),
+                expected_one_of(&["jwt", "api_keys", "aws_credentials", "client_certificate", "external", "anonymous"]),
             ),
         }
     }

@@ -187,9 +187,10 @@ fn completed(text: &str) -> String {
 
 #[test]
 fn every_example_in_the_documentation_is_valid() {
-    const SECTIONS: [&str; 8] = ["listeners", "admin", "firewall", "identity", "limits", "upstreams", "routes", "record"];
+    const SECTIONS: [&str; 9] = ["listeners", "admin", "firewall", "identity", "policy", "limits", "upstreams", "routes", "record"];
     let mut documents = files_with("md", &root().join("docs"));
     documents.push(root().join("README.md"));
+    documents.extend(files_with("md", &root().join("deploy/authorizer")));
     let mut examples = 0;
     for document in documents {
         let text = fs::read_to_string(&document).unwrap_or_default();

@@ -51,3 +51,24 @@ impl Method {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_can_be_named() {
+        for (at, method) in Method::ALL.into_iter().enumerate() {
+            // A new method does not compile until it has its place in `ALL` too.
+            let place = match method {
+                Method::Jwt => 0,
+                Method::ClientCertificate => 1,
+                Method::External => 2,
+                Method::ApiKeys => 3,
+                Method::AwsCredentials => 4,
+                Method::Anonymous => 5,
+            };
+            assert_eq!(at, place, "{}", method.label());
+        }
+    }
+}

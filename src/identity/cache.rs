@@ -25,7 +25,7 @@ const SHARD: usize = 3456;
 const CAPACITY: usize = SHARDS * SHARD;
 
 /// The SHA-256 of a token's bytes, in words.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint([u64; 4]);
 
 impl Fingerprint {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::fetch::CaError;
 use super::issued::KeysError;
 
 /// Why no [`Identity`](super::Identity) can be built.
@@ -19,6 +20,15 @@ pub enum IdentityError {
     IssuerTwice {
         /// The `iss` in question.
         issuer: String,
+    },
+    /// The authorizer's certificate could not be checked.
+    #[error("`ca` of `external`, `{}`: {cause}", file.display())]
+    AuthorizerCa {
+        /// The file as it was configured.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: CaError,
     },
     /// The keys that the gateway issued can't be had.
     #[error("`{}` {cause}", file.display())]

@@ -76,15 +76,7 @@ impl Fetcher {
     /// # Errors
     /// Where `ca` can't be used.
     pub(super) fn build(ca: Option<&PathBuf>) -> Result<Self, CaError> {
-        let roots = match ca {
-            Some(file) => bundle(file)?,
-            None => system(),
-        };
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(CaError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls(ca)?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(KEPT).build(connector);
         Ok(Self(client))
@@ -144,6 +136,23 @@ fn same_origin(url: &Uri, headers: &HeaderMap) -> Option<Uri> {
     (target.scheme() == url.scheme() && target.authority() == url.authority()).then_some(target)
 }
 
+/// TLS that trusts the roots in `ca`; the system's where there is none.
+///
+/// # Errors
+/// Where `ca` can't be used.
+pub(super) fn tls(ca: Option<&PathBuf>) -> Result<ClientConfig, CaError> {
+    let roots = match ca {
+        Some(file) => bundle(file)?,
+        None => system(),
+    };
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(CaError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(tls)
+}
+
 fn bundle(file: &Path) -> Result<RootCertStore, CaError> {
     let text = fs::read(file).map_err(CaError::Unreadable)?;
     let mut roots = RootCertStore::empty();
@@ -161,7 +170,7 @@ fn system() -> RootCertStore {
 }
 
 /// The whole chain of causes: the outermost says only that the request failed.
-fn explain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

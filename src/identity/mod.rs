@@ -14,9 +14,12 @@ mod cache;
 mod certificate;
 mod claims;
 mod error;
+mod external;
 mod fault;
 mod fetch;
+mod flights;
 mod hex;
+mod http;
 mod issued;
 mod jwk;
 mod jwt;
@@ -32,12 +35,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use ::http::HeaderMap;
 
 use crate::config::identity as config;
 use crate::domain::{self, ClientCertificate, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
+pub use external::Question;
 pub use fetch::CaError;
 pub use issued::{EditError, IssuedKeys, KeyRow, KeysError, KeysFile, Look, Owner, SealError};
 pub use keyring::{Keyring, Renewal};
@@ -85,6 +89,8 @@ impl<'r> Presented<'r> {
 pub enum Finding {
     /// Who it is.
     Known(Arc<Principal>),
+    /// Whoever the external authorizer says, once it is known what they ask: [`Question::answer`].
+    Ask(Question),
     /// Who it says it is, by a signature that covers the body too: [`Claim::settle`] judges it, once there is a body to judge it by.
     Signed(Box<Claim>),
 }
@@ -96,6 +102,8 @@ enum Method {
     Jwt(Box<jwt::Jwt>),
     /// Names from the client's certificate.
     Certificate(Box<config::ClientCertificate>),
+    /// A service of the operator's own.
+    External(Arc<external::External>),
     /// Random keys that the gateway issued.
     ApiKeys(Arc<IssuedKeys>),
     /// Signatures by credentials that the gateway issued.
@@ -119,7 +127,7 @@ impl Identity {
                 config::Method::ApiKeys(keys) => files.api_keys(keys),
                 config::Method::AwsCredentials(credentials) => files.aws_credentials(credentials),
                 config::Method::Anonymous(_) if at + 1 < methods.len() => return Err(IdentityError::AfterAnonymous),
-                config::Method::ClientCertificate(_) | config::Method::Anonymous(_) => {}
+                config::Method::ClientCertificate(_) | config::Method::External(_) | config::Method::Anonymous(_) => {}
             }
         }
         let issued = files.read()?;
@@ -127,13 +135,14 @@ impl Identity {
         let mut jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
         // All issuers together stand where the first of them does.
         let ready = methods.iter().filter_map(|method| match method {
-            config::Method::Jwt(_) => jwt.take(),
-            config::Method::ApiKeys(keys) => named(&keys.file).map(Method::ApiKeys),
-            config::Method::AwsCredentials(credentials) => named(&credentials.file).map(Method::AwsCredentials),
-            config::Method::ClientCertificate(fields) => Some(Method::Certificate(Box::new(fields.clone()))),
-            config::Method::Anonymous(everyone) => Some(Method::Anonymous(Arc::new(principal(everyone)))),
+            config::Method::Jwt(_) => jwt.take().map(Ok),
+            config::Method::ApiKeys(keys) => named(&keys.file).map(Method::ApiKeys).map(Ok),
+            config::Method::AwsCredentials(credentials) => named(&credentials.file).map(Method::AwsCredentials).map(Ok),
+            config::Method::ClientCertificate(fields) => Some(Ok(Method::Certificate(Box::new(fields.clone())))),
+            config::Method::External(rules) => Some(external::External::build(rules).map(|external| Method::External(Arc::new(external)))),
+            config::Method::Anonymous(everyone) => Some(Ok(Method::Anonymous(Arc::new(principal(everyone))))),
         });
-        let methods: Vec<_> = ready.collect();
+        let methods = ready.collect::<Result<Vec<_>, IdentityError>>()?;
         if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods, issued }) }
     }
 
@@ -146,7 +155,9 @@ impl Identity {
     pub fn keyrings(&self) -> impl Iterator<Item = &Arc<Keyring>> {
         self.methods.iter().flat_map(|method| match method {
             Method::Jwt(jwt) => Some(jwt.keyrings()).into_iter().flatten(),
-            Method::Certificate(_) | Method::ApiKeys(_) | Method::AwsCredentials(_) | Method::Anonymous(_) => None.into_iter().flatten(),
+            Method::Certificate(_) | Method::ApiKeys(_) | Method::AwsCredentials(_) | Method::External(_) | Method::Anonymous(_) => {
+                None.into_iter().flatten()
+            }
         })
     }
 
@@ -172,6 +183,11 @@ impl Identity {
                 Method::Certificate(fields) => {
                     if let Some(shown) = presented.certificate {
                         return Ok(Finding::Known(Arc::new(certificate::principal(fields, shown)?)));
+                    }
+                }
+                Method::External(external) => {
+                    if let Some(question) = external.question(presented)? {
+                        return Ok(Finding::Ask(question));
                     }
                 }
                 Method::ApiKeys(keys) => {

@@ -45,7 +45,7 @@ pub(super) fn aws_authorization(headers: &HeaderMap) -> Result<Option<&str>, Fau
 }
 
 /// The value of a header that may stand once only: of two, a proxy before us may have judged the other.
-fn single<'h>(headers: &'h HeaderMap, header: &HeaderName, label: &'static str) -> Result<Option<&'h str>, Fault> {
+pub(super) fn single<'h>(headers: &'h HeaderMap, header: &HeaderName, label: &'static str) -> Result<Option<&'h str>, Fault> {
     let mut values = headers.get_all(header).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

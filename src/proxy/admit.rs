@@ -9,9 +9,9 @@ use pingora_proxy::Session;
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head};
 use crate::call::{self, CallError};
-use crate::domain::{Reason, Rejection};
+use crate::domain::{Principal, Reason, Rejection};
 use crate::firewall;
-use crate::identity::Finding;
+use crate::identity::{Claim, Finding};
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -19,8 +19,8 @@ use crate::identity::Finding;
 /// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
 /// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
 /// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
-/// anyone. The body is read before `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
-/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
+/// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
+/// asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
 /// word.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
@@ -36,14 +36,24 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let caller = snapshot.identity.identify(&head::presented(session, exchange.began_wall)?, exchange.began_wall)?;
+    let found = snapshot.identity.identify(&head::presented(session, exchange.began_wall)?, exchange.began_wall)?;
+    if let Finding::Known(principal) = &found {
+        exchange.known.principal = Some(Arc::clone(principal));
+    }
 
     // 4. What do they ask?
     let mut call = Arc::new(head::call(session.req_header())?);
     exchange.known.call = Some(Arc::clone(&call));
 
+    // 3. Who is calling, where an authorizer is to say, and wants to know what for?
+    let caller = match found {
+        Finding::Known(principal) => Caller::Known(principal),
+        Finding::Ask(question) => Caller::Known(question.answer(&call, exchange.began_wall).await?),
+        Finding::Signed(claim) => Caller::Claimed(claim),
+    };
+
     // 5. May they? By the head.
-    if let Finding::Known(principal) = &caller {
+    if let Caller::Known(principal) = &caller {
         exchange.known.principal = Some(Arc::clone(principal));
         let rules = snapshot.policy.rules_for(principal);
         rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
@@ -56,8 +66,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     exchange.progress.bytes_in = body.len;
     let method = session.req_header().method.as_str();
     let principal = match caller {
-        Finding::Known(principal) => principal,
-        Finding::Signed(claim) => {
+        Caller::Known(principal) => principal,
+        Caller::Claimed(claim) => {
             let principal = claim.settle(&body.sha256)?;
             exchange.known.principal = Some(Arc::clone(&principal));
             snapshot.policy.rules_for(&principal).head(method, &call, &mut exchange.known.shadowed)?;
@@ -85,6 +95,13 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
     Ok(Admitted { call, body, plan, upstream, endpoint, _admission: admission })
+}
+
+/// Who calls, as far as the head tells.
+enum Caller {
+    Known(Arc<Principal>),
+    /// By a signature that the body is still to prove.
+    Claimed(Box<Claim>),
 }
 
 /// Whether the client asked for the connection to end, or speaks a protocol that ends it anyway.

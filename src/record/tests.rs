@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
@@ -8,6 +9,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::record::{AccessLog as AccessLogConfig, Destination};
 use crate::domain::{Method, Principal, Reason, RequestId, SERVICES, Service};
+
+/// Rules that would have refused.
+static SHADOW: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["trial".into(), "later".into()]);
 
 const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
 
@@ -28,7 +32,7 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
         model: Some("amazon.nova-lite-v1:0"),
         status: Some(502),
         reason: Some(Reason::UpstreamBroken),
-        shadow_policy: &[],
+        shadow_policy: &*SHADOW,
         upstream: Some("primary"),
         upstream_request_id: Some(b"7e9d2f4a"),
         attempts: 2,
@@ -104,7 +108,8 @@ fn a_line_is_what_the_contract_says() {
             concat!(
                 r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","client":"192.0.2.7","tenant":"acme","user":"ada","identity":"jwt","#,
                 r#""http_version":"1.1","method":"POST","service":"bedrock-runtime","path":"/model/{{model}}/converse","model":"amazon.nova-lite-v1:0","#,
-                r#""status":502,"reason":"upstream_broken","complete":true,"upstream":"primary","upstream_request_id":"7e9d2f4a","attempts":2,"#,
+                r#""status":502,"reason":"upstream_broken","shadow_policy":"trial,later","complete":true,"upstream":"primary","#,
+                r#""upstream_request_id":"7e9d2f4a","attempts":2,"#,
                 r#""bytes_in":1500,"bytes_out":320,"upstream_us":812000,"overhead_us":41,"total_us":815250,"user_agent":"Boto3/1.44.5"}}"#,
                 "\n"
             ),

@@ -55,6 +55,7 @@ async fn a_forbidden_model_is_refused_by_name_and_costs_nobody_anything() {
             assert!(message.starts_with("policy `interns` does not allow the model `"), "{message}");
         }
     }
+    world.until_idle().await;
     assert_eq!(world.metric("tollgate_refusals_total{reason=\"forbidden\"}"), 32.0);
     assert_eq!((world.emulator.connections(), world.metric("tollgate_limit_buckets")), (0, 0.0), "no upstream, and no bucket");
     // The one call that the hour has is still there.

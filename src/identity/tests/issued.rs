@@ -51,6 +51,7 @@ fn ask_with(identity: &Identity, sent: &[(&'static str, &str)]) -> String {
     match identity.identify(&Presented { host: Some("gateway"), ..Presented::by(&headers) }, at(NOW)) {
         Ok(Finding::Known(principal)) => principal.tenant.to_string(),
         Ok(Finding::Signed(_)) => "signed".to_owned(),
+        Ok(Finding::Ask(question)) => panic!("{question:?}"),
         Err(refusal) => refusal.to_string(),
     }
 }

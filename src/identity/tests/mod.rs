@@ -141,6 +141,7 @@ fn an_issuer_that_is_configured_twice_is_refused() {
 fn who(identity: &Identity, headers: &HeaderMap, now: SystemTime) -> Result<Arc<Principal>, Rejection> {
     match identity.identify(&Presented::by(headers), now)? {
         Finding::Known(principal) => Ok(principal),
+        Finding::Ask(question) => panic!("{question:?}"),
         Finding::Signed(claim) => panic!("{claim:?}"),
     }
 }

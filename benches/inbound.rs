@@ -1,7 +1,7 @@
 //! What it costs to know a caller by a key that the gateway issued. Budget: 1.5 µs for an API key; 6 µs beyond the body's hash for a signature over
 //! 1.5 KB. The hash alone stands beside, for 1.5 KB and 1 MB.
 
-#![expect(clippy::expect_used, reason = "a bench that can't be set up should stop")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a bench that can't be set up should stop")]
 #![expect(missing_docs, reason = "`criterion_group!` makes a public function")]
 
 use std::hint::black_box;
@@ -69,6 +69,7 @@ fn inbound(criterion: &mut Criterion) {
         let verify = || match identity.identify(black_box(&shown), now).expect("a good head") {
             Finding::Signed(claim) => claim.settle(&sha256).expect("a good signature"),
             Finding::Known(known) => known,
+            Finding::Ask(_) => panic!("no authorizer is configured"),
         };
         criterion.bench_function(&format!("inbound/SigV4 beyond the hash of {name}"), |bench| bench.iter(verify));
         criterion.bench_function(&format!("inbound/the hash of {name}"), |bench| bench.iter(|| digest(&SHA256, black_box(&body))));

@@ -1,7 +1,7 @@
 //! What is known of a connection from its arrival on: for whom it was made, and by which certificate.
 //!
 //! It reaches the corridor as the user data of Pingora's proxy digest, the one thing that Pingora hands from a connection of ours to the requests
-//! of either HTTP version (docs/decisions/0008-what-a-connection-tells.md).
+//! of either HTTP version (docs/decisions/0006-what-a-connection-tells.md).
 
 use std::fmt;
 use std::net::IpAddr;

@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Condition, Readiness};
 use crate::config::Config;
+use crate::config::identity::Method;
 use crate::config::listeners::Listener as ListenerConfig;
 use crate::domain::Clock;
 use crate::identity::{IssuedKeys, Look};
 use crate::identity::{Keyring, Renewal};
-use crate::listeners::{Connection, ListenError, Listener};
+use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
 use crate::record::{KeyFetch, Level};
 use crate::state::{BuildError, Live, Snapshot};
@@ -62,8 +63,10 @@ impl Running {
     pub fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let live = Arc::new(Live::build(config, clock)?);
         let snapshot = Snapshot::build(config, &live)?;
-        let listeners = config.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
-        let admin = Listener::bind(&ListenerConfig { address: config.admin.address, tls: None })?;
+        let header_timeout = config.firewall.header_timeout;
+        let bind = |listener| Listener::bind(listener, header_timeout);
+        let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let admin = bind(&ListenerConfig::plain(config.admin.address))?;
 
         let readiness = Readiness::new();
         let serving = readiness.condition("serving");
@@ -85,15 +88,18 @@ impl Running {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
         };
-        running.sample();
+        running.sample(listeners.iter().map(|listener| Arc::clone(listener.slots())).collect());
         running.keep_fresh(&upstreams);
         running.keep_issued_keys_fresh(issued);
         for keys in keyrings {
             running.keep_keys_fresh(keys);
         }
-        running.accept_admin(admin, config.firewall.header_timeout, watch.clone());
+        running.accept_admin(admin, watch.clone());
         for listener in listeners {
-            running.accept(listener, config.firewall.header_timeout, watch.clone());
+            running.accept(listener, watch.clone());
+        }
+        if config.identity.iter().any(|method| matches!(method, Method::Anonymous(_))) {
+            tracing::warn!("authorization is off for callers without a credential: `identity` has `anonymous`");
         }
         running.serving.met();
         Ok(running)
@@ -147,7 +153,8 @@ impl Running {
         drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);
     }
 
-    fn sample(&self) {
+    fn sample(&self, listeners: Vec<Arc<Slots>>) {
+        self.live.metrics.sample(Level::ClientConnections, move || listeners.iter().map(|slots| slots.open()).sum());
         let bodies = Arc::clone(&self.live.bodies);
         self.live.metrics.sample(Level::BodiesHeld, move || bodies.held());
         let buckets = Arc::clone(&self.live.buckets);
@@ -241,7 +248,11 @@ impl Running {
         });
     }
 
-    fn accept(&self, listener: Listener, header_timeout: Duration, shutdown: watch::Receiver<bool>) {
+    fn accept(&self, mut listener: Listener, shutdown: watch::Receiver<bool>) {
+        let live = Arc::clone(&self.live);
+        if let Some(fresh) = listener.keep_fresh(move |what| live.metrics.certificates(what)) {
+            self.spawn(fresh);
+        }
         let (proxy, kill) = (self.proxy.clone(), self.kill.clone());
         let handle = move |connection: Connection| {
             let (proxy, shutdown, kill) = (proxy.clone(), shutdown.clone(), kill.clone());
@@ -253,11 +264,13 @@ impl Running {
             }
         };
         tracing::info!(address = %listener.address(), tls = listener.is_tls(), "listening");
-        self.background.spawn(listener.serve(header_timeout, Arc::new(handle), self.connections.clone(), self.stop.clone()));
+        let live = Arc::clone(&self.live);
+        let tell = move |why| live.metrics.turned_away(why);
+        self.background.spawn(listener.serve(Arc::new(handle), tell, self.connections.clone(), self.stop.clone()));
     }
 
     /// The admin listener answers until the very end, so that a drain can be watched.
-    fn accept_admin(&self, listener: Listener, header_timeout: Duration, shutdown: watch::Receiver<bool>) {
+    fn accept_admin(&self, listener: Listener, shutdown: watch::Receiver<bool>) {
         let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone());
         let (app, kill) = (Arc::new(HttpServer::new_app(admin)), self.kill.clone());
         let handle = move |connection: Connection| {
@@ -270,7 +283,7 @@ impl Running {
             }
         };
         tracing::info!(address = %listener.address(), "admin listening");
-        self.background.spawn(listener.serve(header_timeout, Arc::new(handle), self.background.clone(), self.kill.clone()));
+        self.background.spawn(listener.serve(Arc::new(handle), |_| {}, self.background.clone(), self.kill.clone()));
     }
 }
 

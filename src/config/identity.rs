@@ -1,12 +1,15 @@
 //! `identity`: who may call, and how they prove it. Tried in order; an empty list refuses to start.
 
+mod certificate;
 mod external;
 mod jwt;
 
 use std::path::PathBuf;
 
+use super::listeners::Listener;
 use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
 
+pub use self::certificate::{CertificateField, CertificateName, ClientCertificate};
 pub use self::external::External;
 pub use self::jwt::{Algorithm, ClaimPath, Jwt, KeySource, Url};
 pub use super::reader::Scalar;
@@ -16,6 +19,8 @@ pub use super::reader::Scalar;
 pub enum Method {
     /// A signed token.
     Jwt(Jwt),
+    /// The certificate that the client's connection was made with.
+    ClientCertificate(ClientCertificate),
     /// A service of the operator's own says who it is.
     External(External),
     /// A random key that the gateway issued.
@@ -52,6 +57,8 @@ pub struct Anonymous {
 /// Reads `identity`, which has no default: running without authorization must be said.
 pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     const HELP: &str = "add a method, as in `- jwt: {…}`; or `- anonymous: { tenant: public }`, to run without authorization";
+    /// Why a file of keys is named once, and what to do.
+    const FILES: (&str, &str) = ("one file answers for all keys", "put all of them in one file");
     let Some(value) = map.value("identity") else {
         return map.missing("identity", HELP);
     };
@@ -72,14 +79,14 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
             unasked = Some(item);
         }
         let single = match &method {
-            Ok(Method::ApiKeys(_)) => Some("api_keys"),
-            Ok(Method::AwsCredentials(_)) => Some("aws_credentials"),
+            Ok(Method::ApiKeys(_)) => Some(("api_keys", FILES)),
+            Ok(Method::AwsCredentials(_)) => Some(("aws_credentials", FILES)),
+            Ok(Method::ClientCertificate(_)) => Some(("client_certificate", ("it decides on every certificate", "remove one of the two"))),
             Ok(Method::Jwt(_) | Method::External(_) | Method::Anonymous(_)) | Err(_) => None,
         };
-        if let Some(name) = single {
+        if let Some((name, (why, help))) = single {
             if let Some((_, earlier)) = files.iter().find(|(taken, _)| *taken == name) {
-                let message = format!("`{name}` is at `{}` already, and one file answers for all keys", earlier.path());
-                methods.push(item.refuse_with(message, "put all of them in one file"));
+                methods.push(item.refuse_with(format!("`{name}` is at `{}` already, and {why}", earlier.path()), help));
             }
             files.push((name, item));
         }
@@ -88,23 +95,37 @@ pub(super) fn read(map: &mut Map<'_>) -> Checked<Vec<Method>> {
     methods.into_iter().collect()
 }
 
+/// Refuses `client_certificate` where no listener asks for one: nobody could ever show it.
+pub(super) fn asked_for(map: &mut Map<'_>, methods: &Checked<Vec<Method>>, listeners: &Checked<Vec<Listener>>) -> Checked<()> {
+    let (Ok(methods), Ok(listeners), Some(value)) = (methods, listeners, map.value("identity")) else { return Ok(()) };
+    let wanted = methods.iter().position(|method| matches!(method, Method::ClientCertificate(_)));
+    let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    match wanted.and_then(|at| value.items().ok()?.into_iter().nth(at)) {
+        Some(item) if !listeners.iter().any(asks) => {
+            item.refuse_with("no listener asks for a client certificate", "add `client_ca` to the `tls` of a listener")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl FromValue for Method {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let (jwt, api_keys, aws_credentials) = (map.optional("jwt"), map.optional("api_keys"), map.optional("aws_credentials"));
-        let (external, anonymous) = (map.optional("external"), map.optional("anonymous"));
+        let (jwt, api_keys) = (map.optional("jwt"), map.optional("api_keys"));
+        let (aws_credentials, anonymous) = (map.optional("aws_credentials"), map.optional("anonymous"));
+        let (certificate, external) = (map.optional("client_certificate"), map.optional("external"));
         let methods = map.named().len();
         map.finish()?;
         let (jwt, anonymous) = (jwt?.map(Self::Jwt), anonymous?.map(Self::Anonymous));
         let (api_keys, aws_credentials) = (api_keys?.map(Self::ApiKeys), aws_credentials?.map(Self::AwsCredentials));
-        let external = external?.map(Self::External);
-        match jwt.or(api_keys).or(aws_credentials).or(external).or(anonymous) {
+        let (certificate, external) = (certificate?.map(Self::ClientCertificate), external?.map(Self::External));
+        match jwt.or(api_keys).or(aws_credentials).or(certificate).or(external).or(anonymous) {
             _ if methods > 1 => value.refuse_with("more than one key in one item", "begin each method with `- `"),
             Some(method) => Ok(method),
-            None => {
-                let known = ["jwt", "api_keys", "aws_credentials", "external", "anonymous"];
-                value.refuse_with("names no method", expected_one_of(&known))
-            }
+            None => value.refuse_with(
+                "names no method",
+                expected_one_of(&["jwt", "api_keys", "aws_credentials", "client_certificate", "external", "anonymous"]),
+            ),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Config {
         let listeners = listeners::read(&mut map, admin.as_ref().ok().map(|admin| admin.address));
         let firewall = map.or("firewall", firewall::Firewall::default());
         let identity = identity::read(&mut map);
+        let asked = identity::asked_for(&mut map, &identity, &listeners);
         let policy = map.value("policy").map_or(Ok(Vec::new()), |value| policy::read(&value));
         let limits = map.value("limits").map_or(Ok(Vec::new()), |value| limits::read(&value));
         let upstreams = upstreams::read(&mut map);
@@ -75,6 +76,7 @@ impl Config {
         let routes = routes::read(&mut map, &names);
         let record = map.or("record", record::Record::default());
         map.finish()?;
+        asked?;
         Ok(Self {
             listeners: listeners?,
             admin: admin?,

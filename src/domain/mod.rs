@@ -3,7 +3,9 @@
 //! A type lives here only when one room makes it and another reads it; everything else stays in its room.
 
 mod call;
+mod client_certificate;
 mod clock;
+mod connections;
 mod glob;
 mod principal;
 mod rejection;
@@ -12,7 +14,9 @@ mod secret;
 mod service;
 
 pub use call::{Call, Target};
+pub use client_certificate::ClientCertificate;
 pub use clock::{Clock, ManualClock};
+pub use connections::{Reread, TurnedAway};
 pub use glob::Glob;
 pub use principal::{Method, Principal};
 pub use rejection::{Reason, Rejection};

@@ -22,6 +22,8 @@ pub struct Principal {
 pub enum Method {
     /// A signed token (RFC 7519) from a configured issuer.
     Jwt,
+    /// A client certificate (X.509), shown when the connection began.
+    ClientCertificate,
     /// A service of the operator's own vouched for them.
     External,
     /// A random key that the gateway issued.
@@ -34,13 +36,14 @@ pub enum Method {
 
 impl Method {
     /// Every method, for configurations that name some.
-    pub const ALL: [Self; 5] = [Self::Jwt, Self::ApiKeys, Self::AwsCredentials, Self::External, Self::Anonymous];
+    pub const ALL: [Self; 6] = [Self::Jwt, Self::ClientCertificate, Self::External, Self::ApiKeys, Self::AwsCredentials, Self::Anonymous];
 
     /// The word for it in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::ClientCertificate => "client_certificate",
             Self::External => "external",
             Self::ApiKeys => "api_keys",
             Self::AwsCredentials => "aws_credentials",
@@ -59,10 +62,11 @@ mod tests {
             // A new method does not compile until it has its place in `ALL` too.
             let place = match method {
                 Method::Jwt => 0,
-                Method::ApiKeys => 1,
-                Method::AwsCredentials => 2,
-                Method::External => 3,
-                Method::Anonymous => 4,
+                Method::ClientCertificate => 1,
+                Method::External => 2,
+                Method::ApiKeys => 3,
+                Method::AwsCredentials => 4,
+                Method::Anonymous => 5,
             };
             assert_eq!(at, place, "{}", method.label());
         }

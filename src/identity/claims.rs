@@ -112,7 +112,8 @@ pub(super) fn are_an_event(claims: &Map<String, Value>) -> bool {
     matches!(claims.get("events"), Some(Value::Object(_)))
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a text can name a tenant or user.
+pub(super) fn is_name(name: &str) -> bool {
     !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
 }
 

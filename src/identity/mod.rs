@@ -11,6 +11,7 @@
 //! * No message and no error holds a token.
 
 mod cache;
+mod certificate;
 mod claims;
 mod error;
 mod external;
@@ -37,7 +38,7 @@ use std::time::SystemTime;
 use ::http::HeaderMap;
 
 use crate::config::identity as config;
-use crate::domain::{self, Principal, Reason, Rejection};
+use crate::domain::{self, ClientCertificate, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
 pub use external::Question;
@@ -71,13 +72,15 @@ pub struct Presented<'r> {
     pub headers: &'r HeaderMap,
     /// The client's address.
     pub address: Option<IpAddr>,
+    /// The certificate that its connection was made with, where it was; judged good already.
+    pub certificate: Option<&'r ClientCertificate>,
 }
 
 impl<'r> Presented<'r> {
     /// A request of which nothing but its headers is looked at: for tokens and keys.
     #[must_use]
     pub const fn by(headers: &'r HeaderMap) -> Self {
-        Self { method: "POST", path: "/", query: "", host: None, headers, address: None }
+        Self { method: "POST", path: "/", query: "", host: None, headers, address: None, certificate: None }
     }
 }
 
@@ -97,6 +100,8 @@ pub enum Finding {
 enum Method {
     /// Signed tokens, of all issuers together: a token names its own.
     Jwt(Box<jwt::Jwt>),
+    /// Names from the client's certificate.
+    Certificate(Box<config::ClientCertificate>),
     /// A service of the operator's own.
     External(Arc<external::External>),
     /// Random keys that the gateway issued.
@@ -122,7 +127,7 @@ impl Identity {
                 config::Method::ApiKeys(keys) => files.api_keys(keys),
                 config::Method::AwsCredentials(credentials) => files.aws_credentials(credentials),
                 config::Method::Anonymous(_) if at + 1 < methods.len() => return Err(IdentityError::AfterAnonymous),
-                config::Method::External(_) | config::Method::Anonymous(_) => {}
+                config::Method::ClientCertificate(_) | config::Method::External(_) | config::Method::Anonymous(_) => {}
             }
         }
         let issued = files.read()?;
@@ -133,6 +138,7 @@ impl Identity {
             config::Method::Jwt(_) => jwt.take().map(Ok),
             config::Method::ApiKeys(keys) => named(&keys.file).map(Method::ApiKeys).map(Ok),
             config::Method::AwsCredentials(credentials) => named(&credentials.file).map(Method::AwsCredentials).map(Ok),
+            config::Method::ClientCertificate(fields) => Some(Ok(Method::Certificate(Box::new(fields.clone())))),
             config::Method::External(rules) => Some(external::External::build(rules).map(|external| Method::External(Arc::new(external)))),
             config::Method::Anonymous(everyone) => Some(Ok(Method::Anonymous(Arc::new(principal(everyone))))),
         });
@@ -149,7 +155,9 @@ impl Identity {
     pub fn keyrings(&self) -> impl Iterator<Item = &Arc<Keyring>> {
         self.methods.iter().flat_map(|method| match method {
             Method::Jwt(jwt) => Some(jwt.keyrings()).into_iter().flatten(),
-            Method::ApiKeys(_) | Method::AwsCredentials(_) | Method::External(_) | Method::Anonymous(_) => None.into_iter().flatten(),
+            Method::Certificate(_) | Method::ApiKeys(_) | Method::AwsCredentials(_) | Method::External(_) | Method::Anonymous(_) => {
+                None.into_iter().flatten()
+            }
         })
     }
 
@@ -170,6 +178,11 @@ impl Identity {
                     // Where there are API keys too, what begins as one is judged as one.
                     if let Some(token) = presented::token(headers)?.filter(|token| !(takes_keys && issued::is_api_key(token))) {
                         return Ok(Finding::Known(jwt.verify(token, now)?));
+                    }
+                }
+                Method::Certificate(fields) => {
+                    if let Some(shown) = presented.certificate {
+                        return Ok(Finding::Known(Arc::new(certificate::principal(fields, shown)?)));
                     }
                 }
                 Method::External(external) => {

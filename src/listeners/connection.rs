@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
+use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -23,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::arrival::Arrival;
 use super::pace::{Pace, Phase};
 
 /// What a client with HTTP/2 sends first (RFC 9113, section 3.4).
@@ -54,6 +56,8 @@ pub struct Connection {
     /// The gateway has said its last.
     lingers: bool,
     socket: Arc<SocketDigest>,
+    /// The [`Arrival`], where Pingora hands it on.
+    arrival: Arc<ProxyDigest>,
     tls: Option<Arc<SslDigest>>,
     alpn: Option<ALPN>,
     established: SystemTime,
@@ -65,25 +69,32 @@ enum Transport {
 }
 
 impl Connection {
-    pub(super) fn plain(stream: TcpStream, peer: SocketAddr, local: SocketAddr, header_timeout: Duration) -> Self {
+    pub(super) fn plain(stream: TcpStream, peer: SocketAddr, local: SocketAddr, header_timeout: Duration, arrival: Arrival) -> Self {
         let socket = digest(&stream, peer, local);
-        Self::new(Transport::Plain(stream), socket, header_timeout)
+        Self::new(Transport::Plain(stream), socket, header_timeout, arrival)
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, local: SocketAddr, header_timeout: Duration) -> Self {
+    pub(super) fn tls(
+        stream: TlsStream<TcpStream>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        header_timeout: Duration,
+        arrival: Arrival,
+    ) -> Self {
         let (tcp, session) = stream.get_ref();
         let socket = digest(tcp, peer, local);
         let alpn = session.alpn_protocol().map(|protocol| if protocol == b"h2" { ALPN::H2 } else { ALPN::H1 });
         let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("");
         let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("");
         let tls = SslDigest::new(cipher, version, None, None, Vec::new());
-        let mut connection = Self::new(Transport::Tls(Box::new(stream)), socket, header_timeout);
+        let mut connection = Self::new(Transport::Tls(Box::new(stream)), socket, header_timeout, arrival);
         connection.tls = Some(Arc::new(tls));
         connection.alpn = alpn;
         connection
     }
 
-    fn new(transport: Transport, socket: SocketDigest, header_timeout: Duration) -> Self {
+    fn new(transport: Transport, socket: SocketDigest, header_timeout: Duration, arrival: Arrival) -> Self {
+        let nothing = Box::new(ResponseHeader::from(http::Response::new(()).into_parts().0));
         Self {
             transport,
             peeked: Bytes::new(),
@@ -94,6 +105,7 @@ impl Connection {
             timer: None,
             lingers: false,
             socket: Arc::new(socket),
+            arrival: Arc::new(ProxyDigest::new(nothing, Some(Box::new(arrival)))),
             tls: None,
             alpn: None,
             #[expect(clippy::disallowed_methods, reason = "told to Pingora's timing digest; nothing is decided by it")]
@@ -336,7 +348,7 @@ impl GetTimingDigest for Connection {
 
 impl GetProxyDigest for Connection {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
+        Some(Arc::clone(&self.arrival))
     }
 }
 

@@ -4,9 +4,15 @@
 //! end. It accepts by itself rather than through Pingora's own server, because that one can neither bound those waits nor be stopped
 //! without sleeping out its grace period (docs/decisions/0001-own-accept-loop.md). What arrives over plain and TLS looks the same from here on.
 
+mod arrival;
+mod certificate;
 mod connection;
+mod files;
 mod pace;
+mod proxy_header;
+mod slots;
 mod tls;
+mod trust;
 
 use std::future::Future;
 use std::io;
@@ -14,14 +20,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::arrival::{Shown, is_in};
+use self::files::Files;
+use self::slots::AddressSlot;
+use self::tls::Shared;
 use crate::config::listeners::Listener as Config;
+use crate::domain::{Reread, TurnedAway};
 
+pub use arrival::Arrival;
+pub use certificate::read as read_certificate;
 pub use connection::Connection;
+pub use proxy_header::{ProxyHeader, ProxyHeaderError};
+pub use slots::Slots;
 pub use tls::TlsError;
 
 /// How long accepting rests after the system refused a socket (out of descriptors): long enough not to spin, short enough not to be felt.
@@ -47,16 +62,36 @@ pub enum ListenError {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    slots: Arc<Slots>,
+    door: Arc<Door>,
+    /// What is read again when it changes.
+    files: Vec<Files>,
+}
+
+/// How a socket becomes a connection.
+struct Door {
+    tls: Option<Arc<Shared>>,
+    proxy_protocol: Vec<IpNet>,
+    trusted_proxies: Arc<[IpNet]>,
+    slots: Arc<Slots>,
+    header_timeout: Duration,
 }
 
 impl Listener {
-    /// Binds the socket and reads its certificates.
+    /// Binds the socket and reads its certificates. `header_timeout` bounds a new connection's PROXY header, TLS handshake and the wait for its first
+    /// byte, all together; and each request head from its first byte.
     ///
     /// # Errors
     /// Where the address is taken, or a certificate or key file can't be read or does not fit its other half.
-    pub fn bind(config: &Config) -> Result<Self, ListenError> {
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    pub fn bind(config: &Config, header_timeout: Duration) -> Result<Self, ListenError> {
+        let (tls, files) = match &config.tls {
+            None => (None, Vec::new()),
+            Some(tls) => {
+                // Looked at before they are read, so that no change is missed.
+                let files = tls::files(tls);
+                (Some(Arc::new(Shared::load(tls)?)), files)
+            }
+        };
         let bind = || {
             let socket = std::net::TcpListener::bind(config.address)?;
             socket.set_nonblocking(true)?;
@@ -65,7 +100,15 @@ impl Listener {
             Ok((socket, address))
         };
         let (socket, address) = bind().map_err(|source| ListenError::Bind { address: config.address, source })?;
-        Ok(Self { socket, address, tls })
+        let slots = Slots::new(config.max_connections, config.max_connections_per_address);
+        let door = Door {
+            tls,
+            proxy_protocol: config.proxy_protocol.clone(),
+            trusted_proxies: config.trusted_proxies.as_slice().into(),
+            slots: Arc::clone(&slots),
+            header_timeout,
+        };
+        Ok(Self { socket, address, slots, door: Arc::new(door), files })
     }
 
     /// Where it listens: the real port, where the configuration left it to the system.
@@ -76,16 +119,38 @@ impl Listener {
 
     /// Whether it speaks TLS.
     #[must_use]
-    pub const fn is_tls(&self) -> bool {
-        self.tls.is_some()
+    pub fn is_tls(&self) -> bool {
+        self.door.tls.is_some()
     }
 
-    /// Accepts until `stop`, and gives each connection to `handle` in a task of its own, tracked by `tasks`.
-    ///
-    /// `header_timeout` bounds a new connection's TLS handshake and the wait for its first byte, and each request head from its first byte. A
-    /// connection that has said nothing by `stop` is dropped: it holds up no drain.
-    pub async fn serve<H, F>(self, header_timeout: Duration, handle: Arc<H>, tasks: TaskTracker, stop: CancellationToken)
+    /// Its connections.
+    #[must_use]
+    pub const fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Reads certificate files again when they change, for ever; `tell` hears what became of each change. None without TLS, and when asked again.
+    pub fn keep_fresh<T>(&mut self, tell: T) -> Option<impl Future<Output = ()> + use<T>>
     where
+        T: Fn(Reread) + Send + Sync + Clone + 'static,
+    {
+        let tls = self.door.tls.clone()?;
+        let files = std::mem::take(&mut self.files);
+        (!files.is_empty()).then(|| files::keep_fresh(tls, files, tell))
+    }
+
+    /// Accepts until `stop`, and gives each connection to `handle` in a task of its own, tracked by `tasks`. `tell` hears of connections that are closed
+    /// before that.
+    ///
+    /// Beyond its bounds a connection is closed at once. To leave it waiting would hide from load balancer and client that there is no room. A
+    /// connection that has said nothing by `stop` is dropped: it holds up no drain.
+    pub async fn serve<H, F>(
+        self,
+        handle: Arc<H>,
+        tell: impl Fn(TurnedAway) + Send + Sync + Clone + 'static,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) where
         H: Fn(Connection) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
@@ -96,21 +161,31 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let handle = Arc::clone(&handle);
-                    let tls = self.tls.clone();
-                    let stop = stop.clone();
+                    let Some(slot) = self.slots.take() else {
+                        tell(TurnedAway::Full);
+                        continue;
+                    };
+                    let (handle, door, tell, stop) = (Arc::clone(&handle), Arc::clone(&self.door), tell.clone(), stop.clone());
                     tasks.spawn(async move {
-                        let establishing = tokio::time::timeout(header_timeout, establish(stream, peer, tls, header_timeout));
+                        let mut failing = TurnedAway::Silent;
+                        let establishing = tokio::time::timeout(door.header_timeout, door.establish(stream, peer, &mut failing));
                         let arrived = tokio::select! {
                             biased;
                             arrived = establishing => arrived,
                             () = stop.cancelled() => return,
                         };
                         match arrived {
-                            Ok(Ok(connection)) => handle(connection).await,
-                            Ok(Err(error)) => tracing::debug!(%peer, %error, "no handshake, or nothing after it"),
-                            Err(_) => tracing::debug!(%peer, "no handshake in time, or nothing after it"),
+                            Ok(Ok((connection, _counted))) => handle(connection).await,
+                            Ok(Err(error)) => {
+                                tell(failing);
+                                tracing::debug!(%peer, %error, at = failing.label(), "no connection");
+                            }
+                            Err(_) => {
+                                tell(failing);
+                                tracing::debug!(%peer, at = failing.label(), "no connection in time");
+                            }
                         }
+                        drop(slot);
                     });
                 }
                 Err(error) => {
@@ -122,14 +197,46 @@ impl Listener {
     }
 }
 
-async fn establish(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, header_timeout: Duration) -> io::Result<Connection> {
-    // Events are small and must leave at once; head and body are joined by the connection's own buffer, not by Nagle's.
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    let mut connection = match tls {
-        None => Connection::plain(stream, peer, local, header_timeout),
-        Some(acceptor) => Connection::tls(acceptor.accept(stream).await?, peer, local, header_timeout),
-    };
-    connection.begin().await?;
-    Ok(connection)
+impl Door {
+    /// Makes a connection of a socket, to its first byte. `failing` is what it would be turned away for at the moment.
+    async fn establish(&self, mut stream: TcpStream, peer: SocketAddr, failing: &mut TurnedAway) -> io::Result<(Connection, AddressSlot)> {
+        // Events are small and must leave at once; head and body are joined by the connection's own buffer, not by Nagle's.
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        let mut client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let mut for_itself = false;
+        if !self.proxy_protocol.is_empty() {
+            *failing = TurnedAway::NotAProxy;
+            if !is_in(&self.proxy_protocol, client.ip()) {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the peer is not in `proxy_protocol`"));
+            }
+            *failing = TurnedAway::ProxyHeader;
+            let header = ProxyHeader::read(&mut stream).await?;
+            for_itself = header.client.is_none();
+            client = header.client.unwrap_or(client);
+        }
+        *failing = TurnedAway::AddressFull;
+        // A proxy brings many clients, and a balancer that looks in for itself must find the door open.
+        let is_proxy = for_itself || is_in(&self.trusted_proxies, client.ip());
+        let full = || io::Error::new(io::ErrorKind::QuotaExceeded, "the address has all its connections");
+        let counted = if is_proxy { AddressSlot::uncounted() } else { self.slots.take_of(client.ip()).ok_or_else(full)? };
+
+        *failing = TurnedAway::Handshake;
+        let arrival = |shown| Arrival::new(client.ip(), Arc::clone(&self.trusted_proxies), shown);
+        let mut connection = match &self.tls {
+            None => Connection::plain(stream, client, local, self.header_timeout, arrival(None)),
+            Some(tls) => {
+                let current = tls.current();
+                let stream = current.acceptor.accept(stream).await?;
+                let session = stream.get_ref().1;
+                let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+                let judged = current.trust.as_ref().filter(|_| !resumed).map(|trust| trust.generation);
+                let shown = session.peer_certificates().and_then(|certificates| Shown::new(certificates, Arc::clone(tls), judged));
+                Connection::tls(stream, client, local, self.header_timeout, arrival(shown))
+            }
+        };
+        *failing = TurnedAway::Silent;
+        connection.begin().await?;
+        Ok((connection, counted))
+    }
 }

@@ -1,4 +1,7 @@
 //! TLS on a listener: rustls with aws-lc-rs, TLS 1.2 and 1.3, certificates chosen by the name the client asks for.
+//!
+//! What a connection is made by is one immutable [`Current`]. It is swapped whole when files change, and each part of it (a certificate with its key;
+//! what client certificates are judged by) is replaced only by one that is good.
 
 use std::fmt;
 use std::fs;
@@ -6,19 +9,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
 
+use super::files::Files;
+use super::trust::Trust;
 use crate::config::listeners::{Certificate, Tls};
 
-/// A certificate file is a few KiB; more than this is not one.
-const FILE_MAX: u64 = 1024 * 1024;
+/// A certificate file is a few KiB, and a revocation list of a hundred thousand entries some 4 MB; more than this is neither.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Why certificates can't be used. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +42,7 @@ pub enum TlsError {
     Pem {
         /// The file.
         file: PathBuf,
-        /// `certificate` or `private key`.
+        /// `certificate`, `private key` or `revocation list`.
         what: &'static str,
         /// What the parser says.
         source: pem::Error,
@@ -49,24 +55,94 @@ pub enum TlsError {
         /// What rustls says.
         source: rustls::Error,
     },
+    /// Authorities or revocation lists that can't be used.
+    #[error("clients' certificates can't be judged by `{}`: {fault}", file.display())]
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// What the verifier says.
+        fault: String,
+    },
+    /// A line of `client_revoked` means nothing.
+    #[error("line {line} of `{}` is neither a SHA-256 fingerprint (64 hexadecimal digits) nor a serial number (up to 40)", file.display())]
+    Revoked {
+        /// The file.
+        file: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+    },
     /// The provider refuses the configuration.
     #[error("TLS can't be set up: {0}")]
     Provider(rustls::Error),
 }
 
-/// Reads the certificates of one listener.
-pub(super) fn acceptor(config: &Tls) -> Result<TlsAcceptor, TlsError> {
-    let certificates = config.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut server = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(TlsError::Provider)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName(certificates)));
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Stateless tickets: resumption costs no memory a client, and the key changes by itself every six hours.
-    server.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Provider)?;
-    Ok(TlsAcceptor::from(Arc::new(server)))
+/// The TLS of one listener, as it is and as it was configured.
+pub(super) struct Shared {
+    config: Tls,
+    current: ArcSwap<Current>,
+    /// Stateless tickets: resumption costs no memory a client, and the key changes by itself every six hours. It outlives a change of files. A ticket
+    /// carries the client's certificate, which is judged anew when the session is resumed (`arrival.rs`).
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+/// What new connections are made by.
+pub(super) struct Current {
+    pub(super) acceptor: TlsAcceptor,
+    /// What client certificates are judged by, where clients are asked for one.
+    pub(super) trust: Option<Arc<Trust>>,
+    /// As many as are configured, in their order.
+    pairs: Vec<Arc<CertifiedKey>>,
+}
+
+impl Shared {
+    /// Reads all files of one listener.
+    pub(super) fn load(config: &Tls) -> Result<Self, TlsError> {
+        let pairs = config.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let trust = config.clients.as_ref().map(Trust::load).transpose()?.map(Arc::new);
+        let tickets = aws_lc_rs::Ticketer::new().map_err(TlsError::Provider)?;
+        let current = ArcSwap::from_pointee(Current::build(pairs, trust, &tickets)?);
+        Ok(Self { config: config.clone(), current, tickets })
+    }
+
+    pub(super) fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    /// Reads anew what the files at `at` in [`files`] make. What was before is kept where they can't be used.
+    pub(super) fn reload(&self, at: usize) -> Result<(), TlsError> {
+        let current = self.current();
+        let (mut pairs, mut trust) = (current.pairs.clone(), current.trust.clone());
+        match (self.config.certificates.get(at), pairs.get_mut(at), &self.config.clients) {
+            (Some(files), Some(pair), _) => *pair = load(files)?,
+            (_, _, Some(clients)) => trust = Some(Arc::new(Trust::load(clients)?)),
+            (_, _, None) => return Ok(()),
+        }
+        self.current.store(Arc::new(Current::build(pairs, trust, &self.tickets)?));
+        Ok(())
+    }
+}
+
+/// The files that are read, by what they make together: each certificate with its key, in their order; last what clients are judged by.
+pub(super) fn files(config: &Tls) -> Vec<Files> {
+    let pairs = config.certificates.iter().map(|pair| Files::new([&pair.certificate, &pair.key]));
+    let clients = config.clients.iter().map(|clients| Files::new([&clients.ca].into_iter().chain(&clients.crl).chain(&clients.revoked)));
+    pairs.chain(clients).collect()
+}
+
+impl Current {
+    fn build(pairs: Vec<Arc<CertifiedKey>>, trust: Option<Arc<Trust>>, tickets: &Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(TlsError::Provider)?;
+        let builder = match &trust {
+            Some(trust) => builder.with_client_cert_verifier(Arc::clone(trust) as _),
+            None => builder.with_no_client_auth(),
+        };
+        let mut server = builder.with_cert_resolver(Arc::new(ByName(pairs.clone())));
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        server.ticketer = Arc::clone(tickets);
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), trust, pairs })
+    }
 }
 
 fn load(files: &Certificate) -> Result<Arc<CertifiedKey>, TlsError> {
@@ -84,10 +160,11 @@ fn load(files: &Certificate) -> Result<Arc<CertifiedKey>, TlsError> {
         .map_err(|source| TlsError::Pair { certificate: files.certificate.clone(), source })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+/// A file of at most 16 MiB.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     let bounded = || {
         if fs::metadata(file)?.len() > FILE_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is larger than 1 MiB"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is larger than 16 MiB"));
         }
         fs::read(file)
     };

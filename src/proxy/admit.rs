@@ -19,8 +19,8 @@ use crate::identity::{Claim, Finding};
 /// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
 /// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
 /// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
-/// anyone. The body is read before `limits`, for what it asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost
-/// nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
+/// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
+/// asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
 /// word.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
@@ -36,7 +36,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     firewall::path_is_safe(head::path(session.req_header()))?;
 
     // 3. Who is calling?
-    let found = snapshot.identity.identify(&head::presented(session), exchange.began_wall)?;
+    let found = snapshot.identity.identify(&head::presented(session, exchange.began_wall)?, exchange.began_wall)?;
     if let Finding::Known(principal) = &found {
         exchange.known.principal = Some(Arc::clone(principal));
     }

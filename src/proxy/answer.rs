@@ -5,6 +5,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use crate::domain::RequestId;
+use crate::upstreams::KEPT_FROM_CLIENTS;
 
 /// The header by which AWS names an exchange.
 pub(super) const REQUEST_ID: &str = "x-amzn-requestid";
@@ -16,6 +17,9 @@ const STREAMS: [&str; 2] = ["application/vnd.amazon.eventstream", "text/event-st
 pub(super) fn reframe(head: &mut ResponseHeader, id: &RequestId, client: Version) -> Result<()> {
     if !head.headers.contains_key(REQUEST_ID) {
         head.insert_header("x-amzn-RequestId", id.as_str())?;
+    }
+    for name in KEPT_FROM_CLIENTS {
+        head.remove_header(&name);
     }
     if is_stream(head) {
         // Pingora flushes an HTTP/1.1 body of known length only every so many bytes: an event would wait for the next.

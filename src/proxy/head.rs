@@ -1,6 +1,7 @@
 //! What rooms need of a request's head, in their own words.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use http::header;
 use pingora::http::RequestHeader;
@@ -10,10 +11,16 @@ use pingora_proxy::Session;
 use crate::call::{self, CallError};
 use crate::domain::{Call, Rejection};
 use crate::identity::Presented;
+use crate::listeners::Arrival;
 
-/// The client's address.
+/// What is known of the connection: on either HTTP version, a connection of ours has it.
+fn arrival(session: &Session) -> Option<&Arrival> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}
+
+/// The client's address: behind a balancer or proxy that is trusted, not theirs.
 pub(super) fn client(session: &Session) -> Option<IpAddr> {
-    session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical())
+    Some(arrival(session)?.client(&session.req_header().headers))
 }
 
 /// The length of an HTTP/1.1 head in bytes; none where HTTP/2 has bounded it already.
@@ -41,11 +48,22 @@ fn target(head: &RequestHeader) -> (&str, &str) {
     raw.split_once('?').unwrap_or((raw, ""))
 }
 
-/// What a request shows of its sender.
-pub(super) fn presented(session: &Session) -> Presented<'_> {
+/// What a request shows of its sender, at the time `now`.
+///
+/// # Errors
+/// Where its connection was made with a certificate that is good no more.
+pub(super) fn presented(session: &Session, now: SystemTime) -> Result<Presented<'_>, Rejection> {
     let head = session.req_header();
     let (path, query) = target(head);
-    Presented { method: head.method.as_str(), path, query, host: host(head), headers: &head.headers, address: client(session) }
+    Ok(Presented {
+        method: head.method.as_str(),
+        path,
+        query,
+        host: host(head),
+        headers: &head.headers,
+        address: client(session),
+        certificate: arrival(session).map_or(Ok(None), |arrival| arrival.certificate(now))?,
+    })
 }
 
 /// What is asked.

@@ -103,6 +103,8 @@ impl Connection {
 pub enum Level {
     /// Bytes of request bodies held in memory.
     BodiesHeld,
+    /// Connections that clients have with the listeners.
+    ClientConnections,
     /// Keys that limits keep a bucket for.
     LimitBuckets,
 }
@@ -113,6 +115,7 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Self::BodiesHeld => "tollgate_bodies_held_bytes",
+            Self::ClientConnections => "tollgate_client_connections",
             Self::LimitBuckets => "tollgate_limit_buckets",
         }
     }
@@ -120,6 +123,7 @@ impl Level {
     pub(super) const fn help(self) -> &'static str {
         match self {
             Self::BodiesHeld => "Request bodies held in memory.",
+            Self::ClientConnections => "Connections that clients have with the listeners.",
             Self::LimitBuckets => "Keys that limits keep a bucket for.",
         }
     }

@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::families::{Families, known_good};
 use super::labels::{Attempt, Connection, KeyFetch, Level, StatusClass};
 use super::process::Process;
-use crate::domain::{Reason, SERVICES};
+use crate::domain::{Reason, Reread, SERVICES, TurnedAway};
 
 /// The services, and one more for exchanges of which none is known.
 const SERVICE_LABELS: usize = SERVICES.len() + 1;
@@ -36,6 +36,8 @@ pub struct Metrics {
     policy_shadow: IntCounterVec,
     attempts: [IntCounter; Attempt::ALL.len()],
     connections: [IntCounter; Connection::ALL.len()],
+    turned_away: [IntCounter; TurnedAway::ALL.len()],
+    certificates: [IntCounter; Reread::ALL.len()],
     in_flight: IntGauge,
     overhead: Histogram,
     upstream: Histogram,
@@ -72,6 +74,13 @@ impl Metrics {
             families.counters("tollgate_policy_shadow_total", "Exchanges that a policy rule in shadow would have refused.", &["rule"]);
         let attempts = families.counters("tollgate_upstream_attempts_total", "Tries to have a request answered upstream.", &["outcome"]);
         let connections = families.counters("tollgate_upstream_connections_total", "Connections taken for a try.", &["kind"]);
+        let turned_away = families.counters(
+            "tollgate_client_connections_turned_away_total",
+            "Client connections that were closed before they carried a request.",
+            &["reason"],
+        );
+        let certificates =
+            families.counters("tollgate_certificate_reloads_total", "Changes of certificate files, by what became of them.", &["outcome"]);
         families
             .gauge("tollgate_build_info", "Always 1; the label tells the version.", Some(("version", env!("CARGO_PKG_VERSION"))))
             .set(1);
@@ -85,6 +94,8 @@ impl Metrics {
             policy_shadow,
             attempts: Attempt::ALL.map(|outcome| attempts.with_label_values(&[outcome.label()])),
             connections: Connection::ALL.map(|kind| connections.with_label_values(&[kind.label()])),
+            turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
+            certificates: Reread::ALL.map(|outcome| certificates.with_label_values(&[outcome.label()])),
             in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
             overhead: families.histogram(
                 "tollgate_overhead_seconds",
@@ -172,6 +183,20 @@ impl Metrics {
     /// Counts a connection that was taken for a try.
     pub fn upstream_connection(&self, kind: Connection) {
         if let Some(counter) = child(&self.connections, &Connection::ALL, &kind) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a connection that was closed before it carried a request.
+    pub fn turned_away(&self, why: TurnedAway) {
+        if let Some(counter) = child(&self.turned_away, &TurnedAway::ALL, &why) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a change of certificate files.
+    pub fn certificates(&self, what: Reread) {
+        if let Some(counter) = child(&self.certificates, &Reread::ALL, &what) {
             counter.inc();
         }
     }

@@ -16,23 +16,31 @@ pub enum Fate {
     Sign,
 }
 
-/// Identity and what the gateway sets itself; what is spoken with the gateway only; what belongs to one hop (RFC 9110, 7.6.1).
-const STRIPPED: [&str; 25] = [
+/// What the caller says of who calls, what the gateway sets itself, what is spoken with the gateway only, and what belongs to one hop
+/// (RFC 9110, 7.6.1).
+const STRIPPED: [&str; 27] = [
+    // Credentials of the caller's, and the parts of their signature.
     "authorization",
     "proxy-authorization",
     "cookie",
     "date",
-    "host",
-    "content-length",
     "x-amz-date",
     "x-amz-security-token",
     "x-amz-content-sha256",
     "x-amz-region-set",
-    "x-amz-source-arn",
     "x-api-key",
+    // Whom the caller says that they act for: AWS would take it on the word of the gateway's signature.
+    "x-amz-source-arn",
+    "x-amz-source-account",
+    "x-amzn-bedrock-agentcore-runtime-user-id",
+    // Spoken with the gateway, or set by it.
     "aws-endpoint-prefix",
     "forwarded",
     "x-real-ip",
+    "host",
+    "content-length",
+    "accept-encoding",
+    // Of one hop.
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -42,17 +50,23 @@ const STRIPPED: [&str; 25] = [
     "upgrade",
     "http2-settings",
     "expect",
-    "accept-encoding",
 ];
 
-/// Families that are stripped whole.
-const STRIPPED_FAMILIES: [&str; 2] = ["x-tollgate-", "x-forwarded-"];
+/// Families that are stripped whole: ours; what a balancer in front says of the client (an ALB's `x-amzn-oidc-*` hold tokens); what only an
+/// upgrade has a use for (and a browser puts its token into `sec-websocket-protocol`).
+const STRIPPED_FAMILIES: [&str; 5] = ["x-tollgate-", "x-forwarded-", "x-amzn-oidc-", "x-amzn-mtls-", "sec-websocket-"];
+
+/// How the name of a header ends that says for which user `AgentCore` is to pay. The facts give no more of it.
+const USER: &str = "payments-user-id";
+
+/// Headers of an answer that don't reach the client: a host by which a client would pass the gateway by.
+pub const KEPT_FROM_CLIENTS: [HeaderName; 1] = [HeaderName::from_static("x-amzn-bedrock-agentcore-runtime-session-endpoint-url")];
 
 /// What becomes of the header `name`.
 #[must_use]
 pub fn fate(name: &HeaderName) -> Fate {
     let name = name.as_str();
-    if STRIPPED.contains(&name) || STRIPPED_FAMILIES.iter().any(|family| name.starts_with(family)) {
+    if STRIPPED.contains(&name) || STRIPPED_FAMILIES.iter().any(|family| name.starts_with(family)) || name.ends_with(USER) {
         Fate::Strip
     } else if name == "content-type" || name.starts_with("x-amz-") {
         // AWS asks that every x-amz-* be signed; signing little else keeps the signature safe from later mutation.
@@ -68,7 +82,16 @@ mod tests {
 
     #[test]
     fn every_stripped_name_is_lower_case_and_stripped() {
-        for name in STRIPPED.iter().chain(&["x-tollgate-token", "x-forwarded-for", "x-forwarded-host"]) {
+        for name in STRIPPED.iter().chain(&[
+            "x-tollgate-token",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-amzn-oidc-data",
+            "x-amzn-mtls-clientcert-subject",
+            "sec-websocket-protocol",
+            "x-amzn-bedrock-agentcore-payments-user-id",
+            "payments-user-id",
+        ]) {
             assert_eq!(fate(&name.parse().unwrap()), Fate::Strip, "{name}");
         }
     }
@@ -80,6 +103,8 @@ mod tests {
             "user-agent",
             "x-amzn-bedrock-guardrailidentifier",
             "x-amzn-bedrock-agentcore-runtime-session-id",
+            "x-amzn-bedrock-agentcore-runtime-custom-user-id",
+            "x-amzn-bedrock-accept",
             "x-amzn-trace-id",
             "mcp-session-id",
             "anthropic-beta",

@@ -24,7 +24,7 @@ use crate::domain::{SERVICES, Service};
 
 pub use addresses::{Addresses, REFRESH};
 pub use credentials::{CredentialError, Credentials, Keys};
-pub use headers::{Fate, fate};
+pub use headers::{Fate, KEPT_FROM_CLIENTS, fate};
 pub use hosts::Host;
 pub(crate) use signature::push_hex;
 pub use signature::{Request, Signed, Signer};

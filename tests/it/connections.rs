@@ -348,7 +348,7 @@ fn tls_client(world: &World, version: &'static SupportedProtocolVersion, alpn: &
     client_config(&world.ca_pem, version, alpn)
 }
 
-fn client_config(ca: &str, version: &'static SupportedProtocolVersion, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+pub(crate) fn client_config(ca: &str, version: &'static SupportedProtocolVersion, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -358,7 +358,7 @@ fn client_config(ca: &str, version: &'static SupportedProtocolVersion, alpn: &[&
     Arc::new(config)
 }
 
-async fn connect(world: &World, client: &Arc<ClientConfig>, name: &str) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(world: &World, client: &Arc<ClientConfig>, name: &str) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(world.tls).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();

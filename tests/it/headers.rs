@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use tollgate::emulator::SeenRequest;
 
 use crate::client::Raw;
+use crate::scripted::Scripted;
 use crate::wire::{ECHO, both, last_two};
 use crate::world::{World, world};
 
@@ -22,6 +23,13 @@ async fn what_the_caller_says_of_identity_and_of_its_own_hop_never_reaches_bedro
         "x-amz-content-sha256",
         "x-amz-region-set",
         "x-amz-source-arn",
+        "x-amz-source-account",
+        "x-amzn-bedrock-agentcore-runtime-user-id",
+        "x-amzn-bedrock-agentcore-payments-user-id",
+        "x-amzn-oidc-data",
+        "x-amzn-oidc-accesstoken",
+        "x-amzn-mtls-clientcert-subject",
+        "sec-websocket-protocol",
         "x-api-key",
         "forwarded",
         "x-real-ip",
@@ -31,6 +39,8 @@ async fn what_the_caller_says_of_identity_and_of_its_own_hop_never_reaches_bedro
         "x-forwarded-for",
         "x-forwarded-host",
         "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-forwarded-client-cert",
     ] {
         let answers = both(&world, &Method::POST, &format!("{ECHO}/x"), &[(name, MARK)], "abc").await;
         for (answer, seen) in answers.iter().zip(last_two(&world)) {
@@ -119,6 +129,13 @@ async fn what_bedrock_reads_reaches_it_as_it_came() {
         ("x-amzn-bedrock-guardrailidentifier", "gr-1", false),
         ("x-amzn-bedrock-accept", "*/*", false),
         ("x-amzn-trace-id", "Root=1-2-3", false),
+        ("tracestate", "a=b", false),
+        ("baggage", "a=b", false),
+        ("x-amzn-bedrock-agentcore-runtime-session-id", "0123456789abcdef0123456789abcdef0", false),
+        ("x-amzn-bedrock-agentcore-runtime-custom-team", "blue", false),
+        ("mcp-protocol-version", "2025-06-18", false),
+        ("mcp-method", "tools/call", false),
+        ("mcp-name", "n", false),
         ("mcp-session-id", "s", false),
         ("anthropic-beta", "a,b", false),
         ("anthropic-version", "2023-06-01", false),
@@ -138,5 +155,49 @@ async fn what_bedrock_reads_reaches_it_as_it_came() {
             let names = authorization.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
             assert_eq!(names.split(';').any(|part| part == name), signed, "{name}: {names}");
         }
+    }
+}
+
+/// A caller's signature in the query is no more its business upstream than one in a header.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_presigns_a_request_never_reaches_bedrock() {
+    let world = world("").await;
+    let names = ["Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature", "Security-Token", "Region-Set"]
+        .map(|n| format!("X-Amz-{n}"));
+    for name in names {
+        for spelled in [name.clone(), name.to_ascii_lowercase(), name.replace('-', "%2D")] {
+            let path = format!("{ECHO}/x?a=1&{spelled}={MARK}&b=2");
+            for answer in both(&world, &Method::GET, &path, &[], "").await {
+                assert_eq!(answer.status, StatusCode::OK, "{spelled}: {}", String::from_utf8_lossy(&answer.body));
+            }
+            assert!(last_two(&world).iter().all(|seen| seen.query.as_deref() == Some("a=1&b=2")), "{spelled}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoint_that_would_bypass_the_gateway_is_kept_from_the_client() {
+    let upstream = Scripted::start("").await;
+    let world = &upstream.world;
+    let answering = async {
+        let mut peer = upstream.accept().await;
+        while peer.next_request().await.is_some() {
+            peer.say(
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nMcp-Session-Id: s\r\nX-Amzn-Bedrock-AgentCore-Runtime-Session-Id: i\r\n\
+                 X-Amzn-Bedrock-AgentCore-Runtime-Session-Endpoint-Url: https://direct.example/\r\n\r\nok",
+            )
+            .await;
+        }
+    };
+    let path = format!("{ECHO}/x");
+    let asking = both(world, &Method::POST, &path, &[], "abc");
+    let answers = tokio::select! {
+        answers = asking => answers,
+        () = answering => panic!("the gateway left"),
+    };
+    for answer in answers {
+        assert_eq!((answer.status, answer.header("mcp-session-id")), (StatusCode::OK, Some("s")));
+        assert_eq!(answer.header("x-amzn-bedrock-agentcore-runtime-session-id"), Some("i"));
+        assert!(!answer.headers.keys().any(|name| name.as_str().contains("endpoint")), "{:?}", answer.headers);
     }
 }

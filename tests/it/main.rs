@@ -7,17 +7,21 @@
 )]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers far below 2^53")]
 
+mod addresses;
 mod authorizer;
 mod binary;
 mod bodies;
+mod certificates;
 mod client;
 mod connections;
 mod downstream;
 mod fuzz;
 mod headers;
 mod inbound;
+mod mtls;
 mod oidc;
 mod policy;
+mod proxy_protocol;
 mod record;
 mod refusals;
 mod scripted;

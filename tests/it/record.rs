@@ -18,14 +18,14 @@ fn ask(world: &World) -> Ask {
 }
 
 /// The lines of the access log, once all that was recorded is written.
-async fn log(world: &World) -> Vec<Value> {
+pub(crate) async fn log(world: &World) -> Vec<Value> {
     let live = std::sync::Arc::clone(world.gateway.live());
     tokio::task::spawn_blocking(move || live.recorder.flush()).await.unwrap();
     let text = fs::read_to_string(world.dir.join("access.log")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-const LOGGED: &str = "record: { access_log: { to: access.log } }";
+pub(crate) const LOGGED: &str = "record: { access_log: { to: access.log } }";
 
 /// Asserts that `line` has these fields; `null` where it must not.
 #[track_caller]

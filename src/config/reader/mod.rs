@@ -165,6 +165,11 @@ impl<'a> Value<'a> {
         matches!(self.node.content, Content::Bool(false))
     }
 
+    /// Whether it is `true` or `false`.
+    pub(super) fn is_switch(&self) -> bool {
+        matches!(self.node.content, Content::Bool(_))
+    }
+
     /// Whether it is a list.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.content, Content::List(_))

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::document::Content;
 use super::secrets::names_a_secret;
 use crate::domain::Glob;
@@ -250,6 +252,25 @@ impl FromValue for SocketAddr {
             Some(("" | "*", port)) => refuse(format!("for every address of this machine: `\"[::]:{port}\"`")),
             Some(("localhost", port)) => refuse(format!("names are not looked up here: `127.0.0.1:{port}`")),
             _ => refuse("as in `127.0.0.1:8080` or `\"[::]:8080\"`; names are not looked up here".to_owned()),
+        }
+    }
+}
+
+impl FromValue for IpNet {
+    /// A network as in `10.0.0.0/8`, or one address. An IPv4 one is never written as IPv6: addresses are compared in their own form.
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let text = value.text()?;
+        let read = text.parse::<Self>().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from));
+        match read {
+            Some(network) if network.addr().to_canonical() != network.addr() => {
+                value.refuse_with(format!("{} is an IPv4 network written as IPv6", value.quoted()), "write it as in `10.0.0.0/8`")
+            }
+            Some(network) if network.trunc() != network => value.refuse_with(
+                format!("{} has bits beyond its prefix", value.quoted()),
+                format!("the network is `{}`; one address alone is `{}`", network.trunc(), network.addr()),
+            ),
+            Some(network) => Ok(network),
+            None => value.refuse_with(format!("{} is no network", value.quoted()), "as in `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`"),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Request {
             host: self.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
             headers: &self.headers,
             address: None,
+            certificate: None,
         }
     }
 

@@ -138,3 +138,14 @@ fn a_file_of_more_than_a_mebibyte_or_none_at_all_is_refused() {
     let error = Identity::build(&[Method::Jwt(missing)]).unwrap_err().to_string();
     assert!(error.starts_with("`jwks_file` `/nonexistent/keys.json`: can't be read: No such file"), "{error}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_answer_of_a_provider_panics(kty in "RSA|EC|OKP|oct|[a-zA-Z]{0,4}", crv in "P-256|P-384|P-521|Ed25519|", x in "[A-Za-z0-9_=-]{0,90}", y in "[A-Za-z0-9_-]{88}", junk: Vec<u8>) {
+        use Algorithm::{ES256, ES384, ES512, EdDSA, RS256};
+        let all = [RS256, ES256, ES384, ES512, EdDSA];
+        let key = json!({ "kty": kty, "crv": crv, "x": x, "y": y, "n": x, "e": y, "kid": x });
+        drop(crate::identity::keys::KeySet::parse(json!({ "keys": [key] }).to_string().as_bytes(), &all).map_err(|error| error.to_string()));
+        drop(crate::identity::keys::KeySet::parse(&junk, &all).map_err(|error| error.to_string()));
+    }
+}

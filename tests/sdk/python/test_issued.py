@@ -103,7 +103,7 @@ def test_a_wrong_secret_an_unknown_id_and_a_session_token_are_refused(world):
 
 def change(name, value):
     def hook(request, **_):
-        request.headers.replace_header(name, value) if name in request.headers else request.headers.add_header(name, value)
+        request.headers[name] = value
 
     return hook
 

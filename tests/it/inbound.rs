@@ -1,5 +1,6 @@
 //! Callers whom the gateway itself gave a key: API keys, and requests that they sign. Signed by AWS's own crate, sent by a raw client.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -247,6 +248,24 @@ async fn a_token_in_its_own_header_comes_before_a_dummy_signature() {
     }
 }
 
+/// Eight callers call by every way in, without a pause, until `change` is done; none loses a call.
+async fn under_load(world: &World, ask: &Ask, change: impl Future<Output = ()>) {
+    let done = AtomicBool::new(false);
+    let callers = (0..8).map(async |n: usize| {
+        let mut calls = 0;
+        while calls == 0 || !done.load(Ordering::Relaxed) {
+            let way = Way::ALL[n % Way::ALL.len()];
+            assert_eq!(call(world, way, ask).await.status, 200, "call {calls} by {way:?}");
+            calls += 1;
+        }
+    });
+    let change = async {
+        change.await;
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(futures_util::future::join_all(callers), change);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_issued_and_revoked_counts_without_a_restart_and_disturbs_nobody() {
     let world = world().await;
@@ -265,9 +284,10 @@ async fn what_is_issued_and_revoked_counts_without_a_restart_and_disturbs_nobody
         };
         tokio::time::timeout(PATIENCE, turning).await.expect("within 30 s");
     };
-    until(StatusCode::OK, "echo").await;
+    let others = asked(&world.api_key);
+    under_load(&world, &others, until(StatusCode::OK, "echo")).await;
     keys.revoke(&id).unwrap();
-    until(StatusCode::UNAUTHORIZED, "the API key was revoked").await;
+    under_load(&world, &others, until(StatusCode::UNAUTHORIZED, "the API key was revoked")).await;
 
     keys.revoke(&world.access_key_id).unwrap();
     let body = converse("one");

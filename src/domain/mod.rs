@@ -3,10 +3,12 @@
 //! A type lives here only when one room makes it and another reads it; everything else stays in its room.
 
 mod call;
+mod causes;
 mod client_certificate;
 mod clock;
 mod connections;
 mod glob;
+mod hex;
 mod principal;
 mod rejection;
 mod request_id;
@@ -14,10 +16,12 @@ mod secret;
 mod service;
 
 pub use call::{Call, Target};
+pub use causes::causes;
 pub use client_certificate::ClientCertificate;
 pub use clock::{Clock, ManualClock};
 pub use connections::{Reread, TurnedAway};
 pub use glob::Glob;
+pub use hex::{hex, push_hex};
 pub use principal::{Method, Principal};
 pub use rejection::{Reason, Rejection};
 pub use request_id::RequestId;

@@ -1,6 +1,5 @@
 //! Asks other people's HTTP servers, with bounds on all that they may do to us: 10 s, 1 MiB, three redirects within one origin.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::domain::causes;
 
 /// For one answer, redirects included: DNS, TCP, TLS, head and body.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,12 +97,12 @@ impl Fetcher {
                 .body(Empty::new())
                 .map_err(|error| FetchError::Unreachable { url: url.clone(), why: error.to_string() })?;
             let answer =
-                self.0.request(request).await.map_err(|error| FetchError::Unreachable { url: url.clone(), why: explain(&error) })?;
+                self.0.request(request).await.map_err(|error| FetchError::Unreachable { url: url.clone(), why: causes(&error) })?;
             let (head, body) = answer.into_parts();
             match head.status {
                 StatusCode::OK => {
                     let body = Limited::new(body, MAX_BODY).collect().await;
-                    let body = body.map_err(|error| FetchError::Body { url, why: explain(&*error) })?.to_bytes();
+                    let body = body.map_err(|error| FetchError::Body { url, why: causes(&*error) })?.to_bytes();
                     return Ok(Fetched { headers: head.headers, body });
                 }
                 StatusCode::MOVED_PERMANENTLY
@@ -167,16 +168,4 @@ fn system() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
-}
-
-/// The whole chain of causes: the outermost says only that the request failed.
-pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

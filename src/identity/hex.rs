@@ -1,15 +1,4 @@
-//! Lower-case hexadecimal digits.
-
-/// The digits of `bytes`.
-pub(super) fn encode(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0xf] {
-            out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-    }
-    out
-}
+//! A hash in hexadecimal digits, read back.
 
 /// The 32 bytes that 64 lower-case digits stand for; `None` for any other text.
 pub(super) fn sha256(text: &str) -> Option<[u8; 32]> {
@@ -39,7 +28,7 @@ mod tests {
     #[test]
     fn sixty_four_lower_case_digits_and_nothing_else_are_a_hash() {
         let bytes: [u8; 32] = std::array::from_fn(|n| u8::try_from(n * 8).unwrap());
-        assert_eq!(sha256(&encode(&bytes)), Some(bytes));
+        assert_eq!(sha256(&crate::domain::hex(&bytes)), Some(bytes));
         for wrong in ["", "0", &"0".repeat(63), &"0".repeat(65), &"A".repeat(64), &"é".repeat(32)] {
             assert_eq!(sha256(wrong), None, "{wrong}");
         }

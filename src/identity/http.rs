@@ -12,7 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::fetch::{self, CaError, explain};
+use super::fetch::{self, CaError};
+use crate::domain::causes;
 
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -62,8 +63,8 @@ impl Poster {
             .header(header::USER_AGENT, concat!("tollgate/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(json))
             .map_err(|error| error.to_string())?;
-        let (head, body) = self.client.request(request).await.map_err(|error| explain(&error))?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| explain(&*error))?;
+        let (head, body) = self.client.request(request).await.map_err(|error| causes(&error))?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| causes(&*error))?;
         Ok((head.status, body.to_bytes()))
     }
 }

@@ -1,12 +1,10 @@
 //! What a client's certificate says, read once a connection.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::domain::ClientCertificate;
+use crate::domain::{ClientCertificate, hex};
 
 /// Reads a certificate. None where it is none; it need not be one that anybody vouches for.
 #[must_use]
@@ -44,22 +42,13 @@ pub fn read(der: &[u8]) -> Option<ClientCertificate> {
 
 /// SHA-256 in lower-case hexadecimal digits.
 pub(super) fn fingerprint(der: &[u8]) -> Box<str> {
-    hex(digest(&SHA256, der).as_ref())
+    hex(digest(&SHA256, der).as_ref()).into()
 }
 
 /// A serial number as it is compared: lower-case hexadecimal digits, in pairs, without leading zeros.
 pub(super) fn serial(bytes: &[u8]) -> Box<str> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    hex(bytes.get(zeros..).unwrap_or_default())
-}
-
-fn hex(bytes: &[u8]) -> Box<str> {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.into()
+    hex(bytes.get(zeros..).unwrap_or_default()).into()
 }
 
 fn texts<'a, 'c: 'a>(attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'c>>) -> Vec<Box<str>> {

@@ -21,7 +21,7 @@ use pingora::protocols::http::v1::client::http_req_header_to_wire;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 
-use crate::domain::{Reason, Rejection};
+use crate::domain::{Reason, Rejection, hex};
 use crate::firewall::{BodyMemory, BodyPermit, body_fits};
 
 /// The size of Pingora's retry buffer (`v1/common.rs`), and more than it ever reads at once.
@@ -101,8 +101,7 @@ async fn collect(session: &mut Session, length: Option<u64>, max: u64, memory: &
         hash.update(&chunk);
         held.push(chunk, length);
     }
-    let mut sha256 = String::with_capacity(64);
-    crate::upstreams::push_hex(&mut sha256, hash.finish().as_ref());
+    let sha256 = hex(hash.finish().as_ref());
     Ok(Body { bytes: Some(held.finish()), sha256, len: read, permit: Some(permit) })
 }
 

@@ -12,7 +12,7 @@ use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_credential_types::provider::ProvideCredentials;
 
 use crate::config::upstreams::Credentials as Config;
-use crate::domain::{Clock, Secret};
+use crate::domain::{Clock, Secret, causes};
 
 /// Renewed so long before they expire; AWS's own SDKs take five minutes too.
 const EARLY: Duration = Duration::from_mins(5);
@@ -113,9 +113,9 @@ impl Credentials {
                 }
                 Err(error) => {
                     if self.current(clock.wall()).is_none() {
-                        told(Err(explain(&error)));
+                        told(Err(causes(&error)));
                     }
-                    tracing::warn!(error = explain(&error), "no AWS credentials from the default provider chain");
+                    tracing::warn!(error = causes(&error), "no AWS credentials from the default provider chain");
                     let wait = retry;
                     retry = (retry * 2).min(RETRY_MAX);
                     wait
@@ -132,18 +132,6 @@ fn renewal(expires: Option<SystemTime>, now: SystemTime) -> Duration {
     let left = expires.duration_since(now).unwrap_or_default();
     let early = EARLY.min(left / 2);
     left.saturating_sub(early).saturating_sub(early.mul_f64(fastrand::f64() * 0.5)).max(RETRY_MIN)
-}
-
-/// The whole chain of causes: the outermost says only that the provider failed.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn read(file: impl AsRef<Path>) -> Result<Secret<String>, CredentialError> {

@@ -26,7 +26,6 @@ pub use addresses::{Addresses, REFRESH};
 pub use credentials::{CredentialError, Credentials, Keys};
 pub use headers::{Fate, KEPT_FROM_CLIENTS, fate};
 pub use hosts::Host;
-pub(crate) use signature::push_hex;
 pub use signature::{Request, Signed, Signer};
 
 /// Why an upstream can't be used.

@@ -13,6 +13,7 @@ use memchr::memmem;
 use time::OffsetDateTime;
 
 use super::Keys;
+use crate::domain::push_hex;
 
 /// A request as AWS is to see it, borrowed for signing.
 #[derive(Clone, Copy, Debug)]
@@ -267,14 +268,5 @@ fn push_query(out: &mut Vec<u8>, query: &str) {
         out.extend_from_slice(name.as_bytes());
         out.push(b'=');
         out.extend_from_slice(value.as_bytes());
-    }
-}
-
-/// Appends lower-case hexadecimal digits.
-pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0xf] {
-            out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
     }
 }

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::signature::Signing;
-use super::{Keys, Request, Signer, push_hex};
-use crate::domain::Secret;
+use super::{Keys, Request, Signer};
+use crate::domain::{Secret, push_hex};
 
 fn vectors() -> Vec<Value> {
     let all: Value = serde_json::from_str(include_str!("../../tests/vectors/sigv4.json")).unwrap();

@@ -13,13 +13,12 @@ use aws_lc_rs::digest;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::hex;
 use super::entry::{self, Entry, Hidden};
 use super::error::KeysError;
 use super::index::{Index, Wanted};
 use super::seal::{SealError, Sealer};
 use super::text::{self, NoRandom};
-use crate::domain::Secret;
+use crate::domain::{Secret, hex};
 
 /// Why no key was issued or revoked. The file is as it was then.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +124,7 @@ impl KeysFile {
     /// [`EditError`]; the file is as it was then.
     pub fn new_api_key(&self, owner: Owner) -> Result<(String, Secret<String>), EditError> {
         let (id, key) = (text::id()?, text::api_key()?);
-        let hash = hex::encode(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
+        let hash = hex(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
         self.add(Entry { id: Some(id.clone()), sha256: Some(hash), ..entry_of(owner)? })?;
         Ok((id, Secret::new(key)))
     }

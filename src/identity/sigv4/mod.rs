@@ -19,9 +19,9 @@ use http::header::HOST;
 
 use self::canonical::Canonical;
 use self::fault::{Fault, When};
+use super::Presented;
 use super::issued::{Credential, Index, Lapsed, SigningKey};
-use super::{Presented, hex};
-use crate::domain::{Principal, Rejection, SERVICES};
+use crate::domain::{Principal, Rejection, SERVICES, hex};
 
 pub(super) use self::sent::Sent;
 
@@ -115,7 +115,7 @@ impl Claim {
         let mut canonical = canonical.clone();
         canonical.update(sha256.as_bytes());
         let mut to_sign = hmac::Context::with_key(&key.hmac);
-        for part in ["AWS4-HMAC-SHA256\n", &self.timestamp, "\n", &self.scope, "\n", &hex::encode(canonical.finish().as_ref())] {
+        for part in ["AWS4-HMAC-SHA256\n", &self.timestamp, "\n", &self.scope, "\n", &hex(canonical.finish().as_ref())] {
             to_sign.update(part.as_bytes());
         }
         constant_time::verify_slices_are_equal(to_sign.sign().as_ref(), &self.signature).is_ok()

@@ -88,7 +88,7 @@ impl Request {
         let now = UNIX_EPOCH + Duration::from_secs(self.at);
         let sent = Sent::of(shown)?.expect("a signature");
         let claim = Claim::judge(&sent, shown, index, now)?;
-        claim.settle(&hex::encode(digest(&SHA256, &self.body).as_ref()))
+        claim.settle(&hex(digest(&SHA256, &self.body).as_ref()))
     }
 }
 
@@ -319,7 +319,7 @@ fn a_signing_key_is_kept_for_who_proved_it_and_bounded() {
     let scope = "20260115/us-east-1/bedrock/aws4_request";
     assert!(claim(&request).settle("0").is_err());
     assert!(index.derived.find(&request.key_id, scope).is_none(), "a stranger leaves nothing");
-    let hash = hex::encode(digest(&SHA256, &request.body).as_ref());
+    let hash = hex(digest(&SHA256, &request.body).as_ref());
     assert!(claim(&request).settle(&hash).is_ok());
     assert!(index.derived.find(&request.key_id, scope).is_some());
     assert!(index.derived.find("other", scope).is_none());

@@ -48,7 +48,7 @@ pub enum Dimension {
     User,
 }
 
-impl Rule {
+impl FromValue for Rule {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
         let name = map.required::<Name>("name", "rpm");
@@ -65,17 +65,7 @@ impl Rule {
 
 /// Reads `limits`, where every rule has a name of its own.
 pub(super) fn read(value: &Value<'_>) -> Checked<Vec<Rule>> {
-    let mut names = Vec::new();
-    let rules: Vec<Checked<Rule>> = value
-        .items()?
-        .iter()
-        .map(|item| {
-            let rule = Rule::from_value(item);
-            item.claim_name(&mut names)?;
-            rule
-        })
-        .collect();
-    rules.into_iter().collect()
+    value.named_items()
 }
 
 impl Rate {

@@ -85,17 +85,7 @@ pub const GEOGRAPHIES: [(&str, &[&str]); 8] = [
 
 /// Reads `policy`, where every rule has a name of its own.
 pub(super) fn read(value: &Value<'_>) -> Checked<Vec<Rule>> {
-    let mut names = Vec::new();
-    let rules: Vec<Checked<Rule>> = value
-        .items()?
-        .iter()
-        .map(|item| {
-            let rule = Rule::from_value(item);
-            item.claim_name(&mut names)?;
-            rule
-        })
-        .collect();
-    rules.into_iter().collect()
+    value.named_items()
 }
 
 impl FromValue for Rule {

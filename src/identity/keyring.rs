@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use futures_util::FutureExt;
@@ -20,6 +20,7 @@ use super::error::{IdentityError, KeySetError};
 use super::fetch::{FetchError, Fetcher};
 use super::keys::KeySet;
 use crate::config::identity::{Algorithm, Jwt, KeySource, Url};
+use crate::domain::FileStamp;
 
 /// How long fetched keys count as fresh where the provider does not say, and within which bounds it may.
 const FRESH: Duration = Duration::from_mins(10);
@@ -51,7 +52,7 @@ pub struct Keyring {
 #[derive(Debug)]
 enum Source {
     /// A key set, or a shared secret.
-    File { config: KeySource, read: State },
+    File { config: KeySource, read: Option<FileStamp> },
     /// At this URL.
     Url { url: Url, fetcher: Box<Fetcher> },
     /// Where the issuer's metadata, which is at this URL, says.
@@ -104,7 +105,7 @@ impl Keyring {
         };
         let (source, keys) = match &rules.keys {
             config @ (KeySource::File(file) | KeySource::Secret(file)) => {
-                let read = State::of(file);
+                let read = stamp(file);
                 let keys = read_file(config, &rules.algorithms).map_err(|cause| match config {
                     KeySource::Secret(_) => IdentityError::Secret { file: file.clone(), cause },
                     _ => IdentityError::KeySet { file: file.clone(), cause },
@@ -154,22 +155,22 @@ impl Keyring {
     /// Keeps the keys fresh, for ever. `told` hears how each attempt ended; of a file, only where it changed or can't be read.
     pub async fn keep_fresh(&self, mut told: impl FnMut(Renewal) + Send) {
         match &self.source {
-            Source::File { config, read } => self.watch(config, read.clone(), told).await,
+            Source::File { config, read } => self.watch(config, *read, told).await,
             Source::Url { .. } | Source::Discovery { .. } => self.refetch(&mut told).await,
         }
     }
 
     /// A file, looked at again and again; read where it changed, or could not be used the last time.
-    async fn watch(&self, config: &KeySource, mut seen: State, mut told: impl FnMut(Renewal) + Send) {
+    async fn watch(&self, config: &KeySource, mut seen: Option<FileStamp>, mut told: impl FnMut(Renewal) + Send) {
         let mut broken = None;
         loop {
             tokio::time::sleep(POLL).await;
             let (config, algorithms) = (config.clone(), self.algorithms.clone());
-            let (last, retry) = (seen.clone(), broken.is_some());
+            let (last, retry) = (seen, broken.is_some());
             let looked = tokio::task::spawn_blocking(move || {
                 let (KeySource::File(file) | KeySource::Secret(file)) = &config else { return None };
                 // Before it is read: a change while it is read is seen the next time.
-                let state = State::of(file);
+                let state = stamp(file);
                 (retry || state != last).then(|| (state, read_file(&config, &algorithms)))
             });
             let Ok(Some((state, read))) = looked.await else { continue };
@@ -303,14 +304,8 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// By what a change of a file is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct State(Option<(SystemTime, u64)>);
-
-impl State {
-    fn of(file: &Path) -> Self {
-        Self(fs::metadata(file).ok().and_then(|found| Some((found.modified().ok()?, found.len()))))
-    }
+fn stamp(file: &Path) -> Option<FileStamp> {
+    fs::metadata(file).ok().as_ref().map(FileStamp::of)
 }
 
 fn read_file(config: &KeySource, algorithms: &[Algorithm]) -> Result<KeySet, KeySetError> {

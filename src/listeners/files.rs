@@ -5,13 +5,12 @@
 //! one tick of the file system's clock would leave those as they are.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::tls::{Shared, TlsError};
-use crate::domain::Reread;
+use crate::domain::{FileStamp, Reread};
 
 /// How often files are looked at.
 const EVERY: Duration = Duration::from_secs(2);
@@ -20,13 +19,10 @@ const EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Files {
     paths: Vec<PathBuf>,
-    stamps: Vec<Option<Stamp>>,
+    stamps: Vec<Option<FileStamp>>,
     /// Whether they were found unchanged since they were last read.
     settled: bool,
 }
-
-/// Device, inode, size, modified and changed with their nanoseconds.
-type Stamp = [i128; 5];
 
 impl Files {
     /// As they are now. Call it before they are read: what changes in between is then seen.
@@ -59,11 +55,8 @@ enum Look {
     Again,
 }
 
-fn stamp(path: &PathBuf) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    let time = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    let (modified, changed) = (time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()));
-    Some([metadata.dev().into(), metadata.ino().into(), metadata.len().into(), modified, changed])
+fn stamp(path: &PathBuf) -> Option<FileStamp> {
+    fs::metadata(path).ok().as_ref().map(FileStamp::of)
 }
 
 /// Looks at the files of `tls` for ever, and has what changed read anew; `tell` hears of each change.

@@ -184,6 +184,18 @@ impl<'a> Value<'a> {
         Ok(nodes.iter().enumerate().map(item).collect())
     }
 
+    /// The items of a list, perhaps none, every one with a `name` of its own. All of them are read, so that every fault is told.
+    pub(super) fn named_items<T: FromValue>(&self) -> Checked<Vec<T>> {
+        let mut names = Vec::new();
+        let read = |item: &Self| {
+            let one = T::from_value(item);
+            item.claim_name(&mut names)?;
+            one
+        };
+        let all: Vec<Checked<T>> = self.items()?.iter().map(read).collect();
+        all.into_iter().collect()
+    }
+
     /// The items of a list, at least one: `what` says of what.
     pub(super) fn some_items(&self, what: &str) -> Checked<Vec<Self>> {
         let items = self.items()?;

@@ -27,7 +27,7 @@ use self::seal::Sealer;
 use super::error::IdentityError;
 use super::fault::Fault;
 use crate::config::identity as config;
-use crate::domain::Principal;
+use crate::domain::{FileStamp, Principal};
 
 pub use self::edit::{EditError, KeyRow, KeysFile, Owner};
 pub use self::error::KeysError;
@@ -62,25 +62,8 @@ pub struct IssuedKeys {
 
 #[derive(Debug)]
 struct Seen {
-    stamps: [Option<Stamp>; 2],
+    stamps: [Option<FileStamp>; 2],
     good: bool,
-}
-
-/// What tells one state of a file from another: a copy with its times kept is a new inode or at least a new `ctime`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(file: &Path) -> Option<Self> {
-        let found = file.metadata().ok()?;
-        let (modified, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
-        Some(Self { inode: found.ino(), size: found.size(), modified, changed })
-    }
 }
 
 /// The files of issued keys that the methods name; one that two methods name is read once.
@@ -199,8 +182,9 @@ pub(super) fn index_of(access_key_id: &str, secret: &str) -> Index {
     Index::build(&[entry], Wanted { api_keys: true, aws_credentials: true }, None, 0o600).unwrap()
 }
 
-fn stamps(file: &Path, key_file: Option<&Path>) -> [Option<Stamp>; 2] {
-    [Stamp::of(file), key_file.and_then(Stamp::of)]
+fn stamps(file: &Path, key_file: Option<&Path>) -> [Option<FileStamp>; 2] {
+    let stamp = |file: &Path| file.metadata().ok().as_ref().map(FileStamp::of);
+    [stamp(file), key_file.and_then(stamp)]
 }
 
 fn read(file: &Path, key_file: Option<&Path>, wanted: Wanted) -> Result<Index, KeysError> {

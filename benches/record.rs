@@ -10,17 +10,19 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tollgate::config::record::{AccessLog, Destination, Record};
-use tollgate::domain::{Method, Principal, Reason, RequestId, Service};
+use tollgate::domain::{Cost, Method, Principal, Reason, RequestId, Service, Trace};
 use tollgate::record::{Entry, Metrics, Recorder};
 
 const THOUSAND: u64 = 1000;
 
 fn record(criterion: &mut Criterion) {
     let id = RequestId::random();
+    let trace = Trace::take_up(None);
     let principal =
         Principal { tenant: "acme".into(), user: Some("ada@example.com".into()), groups: [].into(), method: Method::Jwt, key_id: None };
     let answered = Entry {
         request_id: &id,
+        trace: &trace,
         began: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123),
         client: Some(IpAddr::from([192, 0, 2, 7])),
         principal: Some(&principal),
@@ -29,6 +31,7 @@ fn record(criterion: &mut Criterion) {
         version: http::Version::HTTP_11,
         path: b"/model/us.anthropic.claude-3-5-haiku-20241022-v1%3A0/converse",
         model: Some("us.anthropic.claude-3-5-haiku-20241022-v1:0"),
+        operation: Some("converse"),
         status: Some(200),
         reason: None,
         shadow_policy: &[],
@@ -41,6 +44,15 @@ fn record(criterion: &mut Criterion) {
         total: Duration::from_micros(815_250),
         overhead: Duration::from_nanos(41_700),
         complete: true,
+        client_left: false,
+        streamed: false,
+        usage: None,
+        cost: Cost::Nothing,
+        admitted: None,
+        sent: None,
+        head: None,
+        first_token: None,
+        last_token: None,
         user_agent: Some(b"Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.1.0 md/arch#x86_64 lang/python#3.12.3 md/pyimpl#CPython cfg/retry-mode#legacy Botocore/1.44.5"),
     };
     let refused = Entry {
@@ -54,10 +66,10 @@ fn record(criterion: &mut Criterion) {
     };
     let hostile = Entry { user_agent: Some(&[0x9b; 200]), ..answered };
 
-    let log = Record { access_log: Some(AccessLog { to: Destination::File("/dev/null".into()) }) };
+    let log = Record { access_log: Some(AccessLog { to: Destination::File("/dev/null".into()) }), ..Record::default() };
     let metrics = Arc::new(Metrics::new());
     let recorder = Recorder::build(&log, Arc::clone(&metrics)).expect("/dev/null opens");
-    let without_log = Recorder::build(&Record { access_log: None }, Arc::clone(&metrics)).expect("nothing is opened");
+    let without_log = Recorder::build(&Record { access_log: None, ..Record::default() }, Arc::clone(&metrics)).expect("nothing is opened");
 
     let mut group = criterion.benchmark_group("record");
     // A thousand at a time, the writer done in between: without a pause they would outrun it and be dropped, which is cheaper.

@@ -12,6 +12,7 @@ use crate::firewall::{BodyMemory, Firewall};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{Buckets, Limits};
 use crate::policy::Policy;
+use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, Recorder};
 use crate::routes::Routes;
 use crate::upstreams::{UpstreamError, Upstreams};
@@ -28,6 +29,9 @@ pub enum BuildError {
     /// A credential file or CA bundle can't be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The prices can't be used.
+    #[error(transparent)]
+    Prices(#[from] PricesError),
     /// The access log can't be opened.
     #[error("can't open the access log: {0}")]
     AccessLog(#[from] std::io::Error),
@@ -51,6 +55,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// How is it said to AWS?
     pub upstreams: Upstreams,
+    /// What does usage cost?
+    pub prices: Prices,
 }
 
 /// What lives on.
@@ -107,6 +113,7 @@ impl Snapshot {
             limits: Limits::build(&config.limits, Arc::clone(&live.buckets)),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
+            prices: Prices::build(&config.prices)?,
         })
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use http::HeaderMap;
 
-use crate::domain::{Call, Reason, Rejection, SERVICES};
+use crate::domain::{Asked, Call, Reason, Rejection, SERVICES};
 
 /// Why a request's head does not tell what is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,13 @@ impl From<CallError> for Rejection {
 /// [`CallError`], where no service can be told, or the query is not well formed.
 pub fn read(headers: &HeaderMap, host: Option<&str>, path: &str, query: &str) -> Result<Call, CallError> {
     let (service, path) = service::choose(headers, host, path)?;
-    Ok(Call { service, path: path.into(), query: query::strict(query)?.into(), model: model::from_path(path).map(Into::into) })
+    Ok(Call {
+        service,
+        path: path.into(),
+        query: query::strict(query)?.into(),
+        model: model::from_path(path).map(Into::into),
+        asked: Asked::default(),
+    })
 }
 
 /// The model that a body names at its top level, where the path named none: under `model` in the shapes of OpenAI and Anthropic, and under other keys in

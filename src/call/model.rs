@@ -203,7 +203,9 @@ mod tests {
 
     #[test]
     fn the_key_is_that_of_the_operation() {
-        let key = |service, path: &str| key_in_body(&Call { service, path: path.into(), query: "".into(), model: None });
+        let key = |service, path: &str| {
+            key_in_body(&Call { service, path: path.into(), query: "".into(), model: None, asked: crate::domain::Asked::default() })
+        };
         for (service, path, expected) in [
             (Service::BEDROCK_RUNTIME, "/openai/v1/chat/completions", Some("model")),
             (Service::BEDROCK_RUNTIME, "/anthropic/v1/messages", Some("model")),

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod limits;
 pub mod listeners;
 pub mod policy;
+pub mod prices;
 pub mod record;
 pub mod routes;
 pub mod upstreams;
@@ -40,6 +41,8 @@ pub struct Config {
     pub upstreams: Vec<upstreams::Upstream>,
     /// At least one; each names an upstream that exists. Default: one route `everything` to the only upstream.
     pub routes: Vec<routes::Route>,
+    /// What usage costs.
+    pub prices: prices::Prices,
     /// What is written down.
     pub record: record::Record,
 }
@@ -74,6 +77,7 @@ impl Config {
         // By name, even where one of them is faulty: a route to it is not.
         let names = map.names_in("upstreams");
         let routes = routes::read(&mut map, &names);
+        let prices = map.or("prices", prices::Prices::default());
         let record = map.or("record", record::Record::default());
         map.finish()?;
         asked?;
@@ -86,6 +90,7 @@ impl Config {
             limits: limits?,
             upstreams: upstreams?,
             routes: routes?,
+            prices: prices?,
             record: record?,
         })
     }

@@ -14,6 +14,27 @@ pub struct Route {
     pub to: Arc<str>,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// What becomes of an answer whose client left. Default [`OnDisconnect::Cancel`].
+    pub on_disconnect: OnDisconnect,
+}
+
+/// What becomes of an answer whose client left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// The upstream call ends, and its usage is estimated.
+    #[default]
+    Cancel,
+    /// The answer is read to its end, so that its usage is known exactly.
+    Drain(Drain),
+}
+
+/// The bounds of draining; beyond them it is [`OnDisconnect::Cancel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// For so long after the client left. Default 5 minutes.
+    pub time: Duration,
+    /// So many answers of the route at once: 1 to 100,000. Default 256.
+    pub max: u32,
 }
 
 /// How long each step of an upstream call may take.
@@ -30,7 +51,12 @@ pub struct Timeouts {
 pub(super) fn read(map: &mut Map<'_>, upstreams: &[&str]) -> Checked<Vec<Route>> {
     let Some(value) = map.value("routes") else {
         return match upstreams {
-            [only] => Ok(vec![Route { name: "everything".into(), to: (*only).into(), timeouts: Timeouts::default() }]),
+            [only] => Ok(vec![Route {
+                name: "everything".into(),
+                to: (*only).into(),
+                timeouts: Timeouts::default(),
+                on_disconnect: OnDisconnect::default(),
+            }]),
             // That is told of `upstreams` itself.
             [] => Ok(Vec::new()),
             [first, ..] => map.missing(
@@ -69,8 +95,9 @@ impl Route {
         let example = upstreams.first().map_or("use1", |first| first);
         let to = map.required_by("to", &format!("[{{ upstream: {example} }}]"), |value| target(value, upstreams));
         let timeouts = map.or("timeouts", Timeouts::default());
+        let on_disconnect = map.or("on_disconnect", OnDisconnect::default());
         map.finish()?;
-        Ok(Self { name: name?.0.into(), to: to?, timeouts: timeouts? })
+        Ok(Self { name: name?.0.into(), to: to?, timeouts: timeouts?, on_disconnect: on_disconnect? })
     }
 }
 
@@ -109,5 +136,46 @@ impl FromValue for Timeouts {
         let idle = map.or("idle", default.idle);
         map.finish()?;
         Ok(Self { connect: connect?, idle: idle? })
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { time: Duration::from_mins(5), max: 256 }
+    }
+}
+
+/// `cancel`, `drain`, or `{ drain: { time: 5m, max: 256 } }`.
+impl FromValue for OnDisconnect {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        match value.as_text() {
+            Some("cancel") => return Ok(Self::Cancel),
+            Some("drain") => return Ok(Self::Drain(Drain::default())),
+            Some(other) => {
+                return value.refuse_with(
+                    format!("{} is nothing to do when a client leaves", value.quoted()),
+                    suggest(other, &["cancel", "drain"]),
+                );
+            }
+            None => {}
+        }
+        let mut map = value.map()?;
+        let drain = map.required::<Drain>("drain", "{ time: 5m, max: 256 }");
+        map.finish()?;
+        Ok(Self::Drain(drain?))
+    }
+}
+
+impl FromValue for Drain {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        let default = Self::default();
+        let mut map = value.map()?;
+        let time = map.or("time", default.time);
+        let max = map.value("max").map_or(Ok(default.max), |value| match u64::from_value(&value)? {
+            max @ 1..=100_000 => Ok(u32::try_from(max).unwrap_or(u32::MAX)),
+            _ => value.refuse_with(format!("{} answers at once", value.quoted()), "1 to 100000"),
+        });
+        map.finish()?;
+        Ok(Self { time: time?, max: max? })
     }
 }

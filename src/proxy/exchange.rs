@@ -10,9 +10,10 @@ use http::HeaderValue;
 
 use super::Plane;
 use super::body::Body;
-use crate::domain::{Call, Clock, Principal, Reason, RequestId};
+use crate::domain::{Call, Clock, Principal, Reason, RequestId, Trace};
 use crate::limits::Admission;
 use crate::record::InFlight;
+use crate::reply::Meter;
 use crate::routes::Plan;
 use crate::upstreams::{Endpoint, Upstream};
 
@@ -22,6 +23,8 @@ pub struct Exchange {
     pub(super) plane: Arc<Plane>,
     /// Its name.
     pub(super) id: RequestId,
+    /// Its place in a trace: begun here until the head is read.
+    pub(super) trace: Trace,
     /// When its head was whole.
     pub(super) began: Instant,
     /// The same by the wall clock.
@@ -65,6 +68,8 @@ pub(super) struct Progress {
     pub(super) body_wait: Duration,
     /// Bytes of the client's body.
     pub(super) bytes_in: u64,
+    /// When admission was done.
+    pub(super) admitted: Option<Duration>,
     /// Connections tried or taken from the pool.
     pub(super) attempts: u32,
     /// When a connection was asked for.
@@ -79,6 +84,8 @@ pub(super) struct Progress {
     pub(super) status: Option<u16>,
     /// AWS's own name for the exchange.
     pub(super) upstream_request_id: Option<HeaderValue>,
+    /// Reads what the answer used, beside it.
+    pub(super) meter: Meter,
     /// Bytes of the answer's body.
     pub(super) bytes_out: u64,
     /// Whether the answer went out whole.
@@ -105,6 +112,7 @@ impl Exchange {
         Self {
             plane,
             id: RequestId::random(),
+            trace: Trace::take_up(None),
             began: clock.monotonic(),
             began_wall: clock.wall(),
             known: Known::default(),

@@ -27,9 +27,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::domain::{Reason, Rejection};
+use crate::domain::{Call, Cost, Reason, Rejection, Trace};
 use crate::listeners::Connection;
 use crate::record::{Attempt, Connection as Taken, Entry};
+use crate::reply::{Ended, Meter};
 use crate::state::{Live, Snapshot};
 
 pub use app::Proxy;
@@ -85,7 +86,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        exchange.trace = Trace::take_up(session.get_header("traceparent").map(HeaderValue::as_bytes));
         exchange.admitted = Some(admit::admit(self, session, exchange).await?);
+        exchange.progress.admitted = Some(exchange.elapsed(&self.live.clock));
         Ok(false)
     }
 
@@ -125,7 +128,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_request_filter(&self, _session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
-        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, &self.live.clock)?;
+        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, &exchange.trace, &self.live.clock)?;
         exchange.progress.sent = Some(exchange.elapsed(&self.live.clock));
         Ok(())
     }
@@ -182,6 +185,7 @@ impl ProxyHttp for Gateway {
         }
         exchange.progress.status = Some(head.status.as_u16());
         exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
+        exchange.progress.meter = Meter::begin(head.status.as_u16(), &head.headers);
         answer::reframe(head, &exchange.id, session.req_header().version)?;
         if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
@@ -196,8 +200,11 @@ impl ProxyHttp for Gateway {
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        let len = body.as_ref().map_or(0, Bytes::len);
-        exchange.progress.bytes_out += u64::try_from(len).unwrap_or(0);
+        if let Some(bytes) = body.as_ref().filter(|bytes| !bytes.is_empty()) {
+            let at = exchange.elapsed(&self.live.clock);
+            exchange.progress.meter.read(bytes, at);
+            exchange.progress.bytes_out += u64::try_from(bytes.len()).unwrap_or(0);
+        }
         exchange.progress.complete |= end;
         Ok(None)
     }
@@ -217,8 +224,15 @@ impl ProxyHttp for Gateway {
         let call = exchange.known.call.as_deref();
         let head = session.req_header();
         let progress = &exchange.progress;
+        let complete = progress.complete && (error.is_none() || exchange.refused.is_some());
+        let ended = if complete { Ended::Whole } else { Ended::Early };
+        let measured = progress.meter.measured(call.filter(|call| call.model.is_some()).map(|call| &call.asked), ended);
+        let cost = measured.usage.as_ref().zip(admitted).map_or(Cost::Nothing, |(usage, admitted)| {
+            exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
+        });
         self.live.recorder.record(&Entry {
             request_id: &exchange.id,
+            trace: &exchange.trace,
             began: exchange.began_wall,
             client: head::client(session),
             principal: exchange.known.principal.as_deref(),
@@ -227,6 +241,7 @@ impl ProxyHttp for Gateway {
             version: head.version,
             path: call.map_or_else(|| head::path(head), |call| call.path.as_bytes()),
             model: call.and_then(|call| call.model.as_deref()),
+            operation: call.map(Call::operation),
             status: progress.status,
             reason: exchange.refused,
             shadow_policy: &exchange.known.shadowed,
@@ -238,7 +253,16 @@ impl ProxyHttp for Gateway {
             upstream_time: progress.upstream_time(),
             total,
             overhead: progress.overhead(total),
-            complete: progress.complete && (error.is_none() || exchange.refused.is_some()),
+            complete,
+            client_left: false,
+            streamed: measured.streamed,
+            usage: measured.usage.as_ref(),
+            cost,
+            admitted: progress.admitted,
+            sent: progress.sent,
+            head: progress.head,
+            first_token: measured.first_token,
+            last_token: measured.last_token,
             user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
         });
         if session.as_downstream_mut().is_body_done()

@@ -8,14 +8,14 @@ use pingora::http::RequestHeader;
 use pingora::{OrErr, Result};
 
 use super::exchange::Admitted;
-use crate::domain::{Clock, Reason, Rejection};
+use crate::domain::{Clock, Reason, Rejection, Trace};
 use crate::upstreams::{Fate, Keys, Request, fate};
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// Turns the client's head into the one that goes upstream. Signed last: the signature covers what comes before, and a retry may have changed it.
-pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, clock: &Clock) -> Result<()> {
+pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: &Trace, clock: &Clock) -> Result<()> {
     let Admitted { call, body, endpoint, .. } = admitted;
     let now = clock.wall();
     let keys = keys(admitted, clock)?;
@@ -28,6 +28,7 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, clock: &Clo
     }
     head.insert_header(header::HOST, &*endpoint.host_header)?;
     head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    head.insert_header("traceparent", trace.traceparent())?;
     if body.len > 0 || head.method == http::Method::POST || head.method == http::Method::PUT || head.method == http::Method::PATCH {
         head.insert_header(header::CONTENT_LENGTH, body.len)?;
     }

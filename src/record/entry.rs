@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::domain::{Principal, Reason, RequestId, Service};
+use crate::domain::{Cost, Principal, Reason, RequestId, Service, Trace, Usage};
 
 /// What happened in one exchange: filled in by the corridor as the exchange ends, borrowed from what it holds anyway.
 ///
@@ -14,6 +14,8 @@ use crate::domain::{Principal, Reason, RequestId, Service};
 pub struct Entry<'a> {
     /// The name of the exchange, which the client has in `x-amzn-RequestId`.
     pub request_id: &'a RequestId,
+    /// Its place in a trace.
+    pub trace: &'a Trace,
     /// When its first byte was looked at.
     pub began: SystemTime,
     /// The client's address, where the connection has one. Behind PROXY protocol it is the one that the protocol tells.
@@ -30,6 +32,8 @@ pub struct Entry<'a> {
     pub path: &'a [u8],
     /// The model id, decoded, where the request names one. Where the path spells it too, the log's path has `{model}` in its place.
     pub model: Option<&'a str>,
+    /// The operation, by [`Call::operation`](crate::domain::Call::operation); none where there is no call.
+    pub operation: Option<&'a str>,
     /// The status that was answered; none where the client left before an answer began.
     pub status: Option<u16>,
     /// Why the gateway refused, or broke off what it had begun; none where it did neither.
@@ -54,6 +58,24 @@ pub struct Entry<'a> {
     pub overhead: Duration,
     /// Whether the answer reached its proper end. A stream that broke, on either side, is not complete.
     pub complete: bool,
+    /// Whether the client left before the end of its answer.
+    pub client_left: bool,
+    /// Whether the answer came as a stream of events.
+    pub streamed: bool,
+    /// What it used; none where nothing is metered.
+    pub usage: Option<&'a Usage>,
+    /// What that cost.
+    pub cost: Cost,
+    /// When admission was done, from [`Entry::began`]; none where it refused.
+    pub admitted: Option<Duration>,
+    /// When the signed request was handed to the upstream's connection.
+    pub sent: Option<Duration>,
+    /// When the answer's head was here.
+    pub head: Option<Duration>,
+    /// When the first token of the answer was here.
+    pub first_token: Option<Duration>,
+    /// When the last was.
+    pub last_token: Option<Duration>,
     /// `User-Agent`, as sent.
     pub user_agent: Option<&'a [u8]>,
 }

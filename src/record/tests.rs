@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::record::{AccessLog as AccessLogConfig, Destination};
-use crate::domain::{Method, Principal, Reason, RequestId, SERVICES, Service};
+use crate::domain::{Cost, Method, Principal, Reason, RequestId, SERVICES, Service, Trace};
 
 /// Rules that would have refused.
 static SHADOW: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["trial".into(), "later".into()]);
+
+const TRACE: Trace =
+    Trace { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, parent: None, span_id: 0x00f0_67aa_0ba9_02b7, sampled: true };
 
 const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
 
@@ -22,6 +25,7 @@ fn principal(tenant: &str, user: Option<&str>) -> Principal {
 fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
     Entry {
         request_id: id,
+        trace: &TRACE,
         began: SystemTime::UNIX_EPOCH + BEGAN,
         client: Some(IpAddr::from([192, 0, 2, 7])),
         principal: Some(principal),
@@ -30,6 +34,7 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
         version: http::Version::HTTP_11,
         path: b"/model/amazon.nova-lite-v1%3A0/converse",
         model: Some("amazon.nova-lite-v1:0"),
+        operation: Some("converse"),
         status: Some(502),
         reason: Some(Reason::UpstreamBroken),
         shadow_policy: &*SHADOW,
@@ -42,6 +47,15 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
         total: Duration::from_micros(815_250),
         overhead: Duration::from_nanos(41_700),
         complete: true,
+        client_left: false,
+        streamed: false,
+        usage: None,
+        cost: Cost::Nothing,
+        admitted: None,
+        sent: None,
+        head: None,
+        first_token: None,
+        last_token: None,
         user_agent: Some(b"Boto3/1.44.5"),
     }
 }
@@ -49,6 +63,7 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
 fn bare(id: &RequestId) -> Entry<'_> {
     Entry {
         request_id: id,
+        trace: &TRACE,
         began: SystemTime::UNIX_EPOCH + BEGAN,
         client: None,
         principal: None,
@@ -57,6 +72,7 @@ fn bare(id: &RequestId) -> Entry<'_> {
         version: http::Version::HTTP_2,
         path: b"/",
         model: None,
+        operation: None,
         status: None,
         reason: None,
         shadow_policy: &[],
@@ -69,6 +85,15 @@ fn bare(id: &RequestId) -> Entry<'_> {
         total: Duration::ZERO,
         overhead: Duration::ZERO,
         complete: false,
+        client_left: false,
+        streamed: false,
+        usage: None,
+        cost: Cost::Nothing,
+        admitted: None,
+        sent: None,
+        head: None,
+        first_token: None,
+        last_token: None,
         user_agent: None,
     }
 }
@@ -86,7 +111,7 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 fn to_file(path: &std::path::Path) -> Record {
-    Record { access_log: Some(AccessLogConfig { to: Destination::File(path.to_owned()) }) }
+    Record { access_log: Some(AccessLogConfig { to: Destination::File(path.to_owned()) }), ..Record::default() }
 }
 
 /// The value of the one sample that is named so, labels included.
@@ -244,7 +269,7 @@ fn an_exchange_is_counted_and_written() {
 #[test]
 fn without_an_access_log_exchanges_are_counted_all_the_same() {
     let metrics = Arc::new(Metrics::new());
-    let recorder = Recorder::build(&Record { access_log: None }, Arc::clone(&metrics)).unwrap();
+    let recorder = Recorder::build(&Record { access_log: None, ..Record::default() }, Arc::clone(&metrics)).unwrap();
     recorder.record(&bare(&RequestId::random()));
     recorder.reopen();
     recorder.flush();

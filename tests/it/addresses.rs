@@ -127,7 +127,8 @@ listeners:
     for _ in 0..3 {
         assert!(Raw::connect(world.plain).await.is_ended().await);
     }
-    assert_eq!(world.metric(&format!(r#"{TURNED_AWAY}{{reason="address_full"}}"#)), 3.0);
+    // A connection is closed before it is counted.
+    eventually("all three are counted", || world.metric(&format!(r#"{TURNED_AWAY}{{reason="address_full"}}"#)) == 3.0).await;
     let mut raw = Raw::over(connect_from("127.0.0.2", world.plain).await);
     assert!(served(&mut raw, &world).await);
 

@@ -1,14 +1,27 @@
 //! `record`: what is written down.
 
+mod ledger;
+mod metrics;
+mod traces;
+
 use std::path::PathBuf;
 
 use super::reader::{Checked, FromValue, Value, suggest};
+pub use ledger::Ledger;
+pub use metrics::Metrics;
+pub use traces::Traces;
 
 /// What is written down of each exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The access log; none switches it off. Default: JSON to stdout.
     pub access_log: Option<AccessLog>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The ledger; none without the key.
+    pub ledger: Option<Ledger>,
+    /// Traces; none without the key.
+    pub traces: Option<Traces>,
 }
 
 /// One JSON line an exchange.
@@ -29,7 +42,7 @@ pub enum Destination {
 
 impl Default for Record {
     fn default() -> Self {
-        Self { access_log: Some(AccessLog { to: Destination::Stdout }) }
+        Self { access_log: Some(AccessLog { to: Destination::Stdout }), metrics: Metrics::default(), ledger: None, traces: None }
     }
 }
 
@@ -37,8 +50,11 @@ impl FromValue for Record {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
         let access_log = map.value("access_log").map_or(Ok(Self::default().access_log), |value| access_log(&value));
+        let metrics = map.or("metrics", Metrics::default());
+        let ledger = map.optional("ledger");
+        let traces = map.optional("traces");
         map.finish()?;
-        Ok(Self { access_log: access_log? })
+        Ok(Self { access_log: access_log?, metrics: metrics?, ledger: ledger?, traces: traces? })
     }
 }
 

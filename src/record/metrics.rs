@@ -39,6 +39,7 @@ pub struct Metrics {
     turned_away: [IntCounter; TurnedAway::ALL.len()],
     certificates: [IntCounter; Reread::ALL.len()],
     in_flight: IntGauge,
+    draining: IntGauge,
     overhead: Histogram,
     upstream: Histogram,
     bytes_in: IntCounter,
@@ -97,6 +98,7 @@ impl Metrics {
             turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
             certificates: Reread::ALL.map(|outcome| certificates.with_label_values(&[outcome.label()])),
             in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
+            draining: families.gauge("tollgate_answers_draining", "Answers that are read to their end though their client left.", None),
             overhead: families.histogram(
                 "tollgate_overhead_seconds",
                 "The gateway's own delay of an exchange, waiting for client and upstream apart.",
@@ -166,6 +168,13 @@ impl Metrics {
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Counts an answer that outlives its client, until the guard is dropped.
+    #[must_use]
+    pub fn draining(&self) -> InFlight {
+        self.draining.inc();
+        InFlight(self.draining.clone())
     }
 
     /// Shows a policy rule in shadow from the beginning, at zero.

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::firewall::{BodyMemory, Firewall};
@@ -71,6 +73,8 @@ pub struct Live {
     pub metrics: Arc<Metrics>,
     /// The access log.
     pub recorder: Recorder,
+    /// Cancelled when everything ends, what still runs included.
+    pub over: CancellationToken,
 }
 
 impl Live {
@@ -85,6 +89,7 @@ impl Live {
             bodies: BodyMemory::new(config.firewall.body_memory),
             recorder: Recorder::build(&config.record, Arc::clone(&metrics))?,
             metrics,
+            over: CancellationToken::new(),
             clock,
         })
     }

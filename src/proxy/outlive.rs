@@ -26,7 +26,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
-use crate::record::{InFlight, Metrics};
+use crate::record::InFlight;
+use crate::state::Live;
 
 /// Whether the client of an exchange has left. Shared by the exchange and its session.
 #[derive(Default)]
@@ -54,8 +55,8 @@ pub(super) fn outlive(session: &mut Session, exchange: &mut Exchange) {
     let departure = Arc::new(Departure::default());
     let client = std::mem::replace(&mut *session.downstream_session, ServerSession::new_custom(Box::new(())));
     let (time, places) = (rule.time, Arc::clone(&rule.places));
-    let metrics = Arc::clone(&exchange.live.metrics);
-    let outliving = Outliving { client, departure: Arc::clone(&departure), time, places, after: None, metrics };
+    let live = Arc::clone(&exchange.live);
+    let outliving = Outliving { client, departure: Arc::clone(&departure), time, places, after: None, live };
     *session.downstream_session = ServerSession::new_custom(Box::new(outliving));
     exchange.progress.departure = Some(departure);
 }
@@ -77,7 +78,7 @@ struct Outliving {
     places: Arc<Semaphore>,
     /// From the client's leaving on.
     after: Option<After>,
-    metrics: Arc<Metrics>,
+    live: Arc<Live>,
 }
 
 /// The time after the client.
@@ -91,7 +92,7 @@ impl Outliving {
     /// The client failed by `error`. Returns it, where there is no place to go on in.
     fn leaves(&mut self, error: Box<Error>) -> Result<()> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return Err(error) };
-        self.after = Some(After { until: Instant::now() + self.time, _place: place, _counted: self.metrics.draining() });
+        self.after = Some(After { until: Instant::now() + self.time, _place: place, _counted: self.live.metrics.draining() });
         self.departure.left.store(true, Ordering::Relaxed);
         // What is left on the connection is nobody's.
         self.client.set_keepalive(None);
@@ -122,7 +123,10 @@ impl Custom for Outliving {
             }
         }
         if let Some(after) = &self.after {
-            tokio::time::sleep_until(after.until).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(after.until) => {}
+                () = self.live.over.cancelled() => {}
+            }
         }
         Err(Error::explain(pingora::ErrorType::ConnectionClosed, "the client left, and its answer has not ended in time").into_down())
     }

@@ -163,6 +163,12 @@ impl Metrics {
         }
     }
 
+    /// How many exchanges are in flight.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        u64::try_from(self.in_flight.get()).unwrap_or(0)
+    }
+
     /// Counts an exchange as in flight until the guard is dropped.
     #[must_use]
     pub fn in_flight(&self) -> InFlight {

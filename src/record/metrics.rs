@@ -32,7 +32,7 @@ const UPSTREAM_SECONDS: [f64; 18] =
 pub struct Metrics {
     registry: Registry,
     /// What has labels that come from calls.
-    table: Table,
+    pub(super) table: Table,
     /// By rule; the names are the configuration's.
     policy_shadow: IntCounterVec,
     attempts: [IntCounter; Attempt::ALL.len()],

@@ -1,3 +1,5 @@
+mod calls;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;

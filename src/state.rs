@@ -52,7 +52,7 @@ pub struct Snapshot {
     /// May they?
     pub policy: Policy,
     /// Can they now?
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Where to?
     pub routes: Routes,
     /// How is it said to AWS?
@@ -83,7 +83,7 @@ impl Live {
     /// # Errors
     /// Where the access log or the ledger can't be had.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
             bodies: BodyMemory::new(config.firewall.body_memory),
@@ -115,7 +115,7 @@ impl Snapshot {
             body_timeout: config.firewall.body_timeout,
             identity: Identity::build(&config.identity)?,
             policy,
-            limits: Limits::build(&config.limits, Arc::clone(&live.buckets)),
+            limits: Arc::new(Limits::build(&config.limits, Arc::clone(&live.buckets))),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,

@@ -31,7 +31,7 @@ use crate::config::record::Record;
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 thread_local! {
-    /// Where a thread puts a line together. It grows to the longest line seen, 15,000 bytes at most, and stays.
+    /// Where a thread puts a line together. It grows to the longest line seen, 17,500 bytes at most, and stays.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

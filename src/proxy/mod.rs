@@ -86,7 +86,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        exchange.trace = Trace::take_up(session.get_header("traceparent").map(HeaderValue::as_bytes));
+        exchange.trace = Trace::take_up(head::traceparent(session.req_header()));
+        exchange.trace.sampled = self.live.recorder.samples(&exchange.trace);
         exchange.admitted = Some(admit::admit(self, session, exchange).await?);
         exchange.progress.admitted = Some(exchange.elapsed(&self.live.clock));
         Ok(false)
@@ -128,7 +129,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_request_filter(&self, _session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
-        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, &exchange.trace, &self.live.clock)?;
+        let trace = self.live.recorder.takes_part_in_traces().then_some(&exchange.trace);
+        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, trace, &self.live.clock)?;
         exchange.progress.sent = Some(exchange.elapsed(&self.live.clock));
         Ok(())
     }

@@ -44,6 +44,7 @@ pub struct Metrics {
     bytes_in: IntCounter,
     bytes_out: IntCounter,
     access_log: Faults,
+    traces_dropped: IntCounter,
     issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
@@ -113,6 +114,7 @@ impl Metrics {
                 dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
                 errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
             },
+            traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
                 "tollgate_identity_key_file_errors_total",
                 "Looks at a file of issued keys that could not be used; the last good keys stay.",
@@ -272,6 +274,10 @@ impl Metrics {
 
     /// Prometheus' text format, which [`Metrics::render`] writes.
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    pub(super) fn traces_dropped(&self) -> IntCounter {
+        self.traces_dropped.clone()
+    }
 
     pub(super) fn access_log_faults(&self) -> Faults {
         self.access_log.clone()

@@ -1,34 +1,42 @@
-//! What happened? The last room: each exchange that ends is counted in the metrics and written as one line of the access log.
+//! What happened? The last room: each exchange that ends is counted in the metrics, written as one line of the access log, and exported
+//! as spans where its trace is sampled.
 //!
-//! Invariants: recording never waits, neither for the disk nor for a reader; memory is bounded; nothing secret is written: no prompt, completion,
+//! Invariants: recording never waits, neither for the disk, nor a reader, nor a collector; memory is bounded; nothing secret is written: no prompt, completion,
 //! credential, cookie or query string; and no client can make a new time series.
 
 mod access_log;
 mod entry;
+mod error;
 mod families;
 mod json;
 mod labels;
 mod line;
 mod metrics;
 mod process;
+mod traces;
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 pub use self::entry::Entry;
+pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
 pub use self::metrics::{InFlight, Metrics};
 
 use self::access_log::AccessLog;
+use self::traces::Traces;
 use crate::config::record::Record;
+use crate::domain::Trace;
 
 /// How long a shutdown waits for the access log's destination to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits for the collector of traces, whose loss is the lesser one.
+const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
     /// Where a thread puts a line together. It grows to the longest line seen, 17,500 bytes at most, and stays.
@@ -42,22 +50,45 @@ thread_local! {
 pub struct Recorder {
     metrics: Arc<Metrics>,
     access_log: Option<AccessLog>,
+    traces: Option<Traces>,
 }
 
 impl Recorder {
     /// Opens what `config` names, and counts in `metrics`. Where there is an access log, a thread of that name is started; it ends when the recorder
-    /// is dropped, after it has written what was left.
+    /// is dropped, after it has written what was left. So is one for traces.
     ///
     /// # Errors
-    /// When the access log's file can't be opened for appending, or no thread can be started.
-    pub fn build(config: &Record, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let access_log = config.access_log.as_ref().map(|log| AccessLog::start(&log.to, metrics.access_log_faults())).transpose()?;
-        Ok(Self { metrics, access_log })
+    /// [`RecordError`]: when the access log's file can't be opened for appending, spans can't be exported, or no thread can be started.
+    pub fn build(config: &Record, metrics: Arc<Metrics>) -> Result<Self, RecordError> {
+        let access_log = config.access_log.as_ref().map(|log| AccessLog::start(&log.to, metrics.access_log_faults()));
+        let access_log = access_log.transpose().map_err(RecordError::AccessLog)?;
+        let traces = config.traces.as_ref().map(|traces| Traces::start(traces, metrics.traces_dropped())).transpose()?;
+        Ok(Self { metrics, access_log, traces })
     }
 
-    /// Counts an exchange that has ended, and leaves its line to be written. Never blocks; allocates nothing once the buffers have grown.
+    /// Whether the gateway takes part in traces (`record.traces`). Where it does not, trace headers are the caller's and the upstream's business: a
+    /// `traceparent` of ours would name a span that nobody records, and its flag would tell an agent upstream not to record either.
+    #[must_use]
+    pub const fn takes_part_in_traces(&self) -> bool {
+        self.traces.is_some()
+    }
+
+    /// Whether the spans of an exchange in this trace are exported: where its caller records it; where it begins here, if its id is among the share
+    /// that `record.traces` samples. To be asked once, when the exchange begins: [`Trace::sampled`] is the answer's place.
+    #[must_use]
+    pub fn samples(&self, trace: &Trace) -> bool {
+        self.traces.as_ref().is_some_and(|traces| traces.samples(trace))
+    }
+
+    /// Counts an exchange that has ended, and leaves its line and its spans to be written. Never blocks; allocates nothing once the buffers have grown,
+    /// spans apart.
     pub fn record(&self, entry: &Entry<'_>) {
         self.metrics.count(entry);
+        if entry.trace.sampled
+            && let Some(traces) = &self.traces
+        {
+            traces.export(entry);
+        }
         let Some(log) = &self.access_log else { return };
         LINE.with_borrow_mut(|line| {
             line.clear();
@@ -74,7 +105,7 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything recorded so far is written, for five seconds at most: for shutdown, when nothing is in flight any more.
+    /// Waits until everything recorded so far is written, for five seconds at most, and exported, for three: for shutdown, when nothing is in flight any more.
     /// It blocks the thread.
     pub fn flush(&self) {
         if let Some(log) = &self.access_log
@@ -82,11 +113,19 @@ impl Recorder {
         {
             tracing::warn!("the access log's destination did not take its last lines in time");
         }
+        if let Some(traces) = &self.traces
+            && !traces.flush(TRACES_PATIENCE)
+        {
+            tracing::warn!("the collector of traces did not take the last spans in time");
+        }
     }
 }
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("access_log", &self.access_log.is_some()).finish_non_exhaustive()
+        f.debug_struct("Recorder")
+            .field("access_log", &self.access_log.is_some())
+            .field("traces", &self.traces.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -35,11 +35,11 @@ const USED: Usage = Usage {
 
 const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
 
-fn principal(tenant: &str, user: Option<&str>) -> Principal {
+pub(super) fn principal(tenant: &str, user: Option<&str>) -> Principal {
     Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt, key_id: Some("kid-7".into()) }
 }
 
-fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
+pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
     Entry {
         request_id: id,
         trace: &TRACE,
@@ -77,7 +77,7 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
     }
 }
 
-fn bare(id: &RequestId) -> Entry<'_> {
+pub(super) fn bare(id: &RequestId) -> Entry<'_> {
     Entry {
         request_id: id,
         trace: &TRACE,

@@ -34,7 +34,7 @@ pub enum BuildError {
     /// The prices can't be used.
     #[error(transparent)]
     Prices(#[from] PricesError),
-    /// The access log or the ledger can't be had.
+    /// The access log or the ledger can't be had, or spans can't be exported.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -71,7 +71,7 @@ pub struct Live {
     pub bodies: Arc<BodyMemory>,
     /// Every count.
     pub metrics: Arc<Metrics>,
-    /// The access log and the ledger.
+    /// The access log, the ledger and traces.
     pub recorder: Recorder,
     /// Cancelled when everything ends, what still runs included.
     pub over: CancellationToken,
@@ -81,7 +81,7 @@ impl Live {
     /// The state that a process begins with.
     ///
     /// # Errors
-    /// Where the access log or the ledger can't be had.
+    /// Where the access log or the ledger can't be had, or spans can't be exported.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
         Ok(Self {

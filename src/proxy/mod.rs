@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -91,7 +91,8 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         exchange.known.method = session.req_header().method.clone();
-        exchange.trace = Trace::take_up(session.get_header("traceparent").map(HeaderValue::as_bytes));
+        exchange.trace = Trace::take_up(head::traceparent(session.req_header()));
+        exchange.trace.sampled = self.live.recorder.samples(&exchange.trace);
         exchange.admitted = Some(admit::admit(self, session, exchange).await?);
         exchange.progress.admitted = Some(exchange.elapsed());
         Ok(false)
@@ -133,7 +134,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
-        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, &exchange.trace, &self.live.clock)?;
+        let trace = self.live.recorder.passes_on(&exchange.trace).then_some(&exchange.trace);
+        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, trace, &self.live.clock)?;
         exchange.progress.sent = Some(exchange.elapsed());
         outlive::outlive(session, exchange);
         Ok(())

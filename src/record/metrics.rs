@@ -49,6 +49,7 @@ pub struct Metrics {
     bytes_out: IntCounter,
     access_log: Faults,
     ledger: LedgerFaults,
+    traces_dropped: IntCounter,
     issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
@@ -150,6 +151,7 @@ impl Metrics {
                     .counter("tollgate_ledger_folded_total", "Exchanges whose names became `other` in the ledger, for want of room."),
                 errors: families.counter("tollgate_ledger_errors_total", "Failures to write, open or prune the ledger."),
             },
+            traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
                 "tollgate_identity_key_file_errors_total",
                 "Looks at a file of issued keys that could not be used; the last good keys stay.",
@@ -349,6 +351,10 @@ impl Metrics {
 
     /// Prometheus' text format, which [`Metrics::render`] writes.
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    pub(super) fn traces_dropped(&self) -> IntCounter {
+        self.traces_dropped.clone()
+    }
 
     pub(super) fn access_log_faults(&self) -> Faults {
         self.access_log.clone()

@@ -29,6 +29,7 @@ mod scripted;
 mod sdk;
 mod sdk_rust;
 mod streams;
+mod traces;
 mod upstream;
 mod wire;
 mod world;

@@ -1,7 +1,9 @@
-//! Agents: `InvokeAgent`, `InvokeInlineAgent`, `Retrieve` and `RetrieveAndGenerate` of bedrock-agent-runtime, `InvokeHarness` of `AgentCore`.
+//! Agents: `InvokeAgent`, `InvokeInlineAgent`, `Retrieve` and `RetrieveAndGenerate` of bedrock-agent-runtime, `InvokeHarness` of
+//! `AgentCore`.
 //!
-//! An emulated agent asks its model twice, once to plan and once to answer, and **each** of the two calls uses what a direct call would. Both are on the
-//! bill; they are told in trace events only, where the caller asked for them. `RetrieveAndGenerate` asks its model once and tells nothing.
+//! An emulated agent asks its model twice, once to plan and once to answer, and **each** of the two calls uses what a direct call would.
+//! Both are on the bill; they are told in trace events only, where the caller asked for them. `RetrieveAndGenerate` asks its model once and
+//! tells nothing.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -24,7 +26,7 @@ pub(super) fn invoke_agent(name: &str, body: &[u8], knobs: Knobs) -> Result<Repl
     let mut id = || ids.next().unwrap_or_default();
     let (agent, alias, session) = (id(), id(), id());
     let about = json!({"agentId": agent, "agentAliasId": alias, "agentVersion": "1", "sessionId": session, "eventTime": TIME});
-    run(about, session, MODEL, &parse(body)?, knobs)
+    run(&about, session, MODEL, &parse(body)?, knobs)
 }
 
 /// `POST /agents/{sessionId}`: the agent is in the body.
@@ -32,10 +34,10 @@ pub(super) fn invoke_inline_agent(session: &str, body: &[u8], knobs: Knobs) -> R
     let body = parse(body)?;
     let model = body.get("foundationModel").and_then(Value::as_str);
     let model = model.ok_or_else(|| Failure::validation("`foundationModel` is missing."))?;
-    run(json!({"sessionId": session, "eventTime": TIME}), session, model, &body, knobs)
+    run(&json!({"sessionId": session, "eventTime": TIME}), session, model, &body, knobs)
 }
 
-fn run(about: Value, session: &str, model: &str, body: &Value, knobs: Knobs) -> Result<Reply, Failure> {
+fn run(about: &Value, session: &str, model: &str, body: &Value, knobs: Knobs) -> Result<Reply, Failure> {
     let part = |name: &str| body.get(name).unwrap_or(&Value::Null);
     let answer = Answer::to(&Prompt::of(&[part("instruction"), part("inputText")]), None, knobs);
     let traced = part("enableTrace") == &Value::Bool(true);
@@ -44,10 +46,10 @@ fn run(about: Value, session: &str, model: &str, body: &Value, knobs: Knobs) -> 
 
     let mut events = Vec::new();
     if traced {
-        events.push(Event::frame(trace(&about, invocation_input("call-1", model))));
+        events.push(Event::frame(trace(about, &invocation_input("call-1", model))));
         // The plan was generated before it is told.
-        events.push(Event { data: trace(&about, invocation_output("call-1", &answer)), mark: Mark { tokens: said, settles: false } });
-        events.push(Event::frame(trace(&about, invocation_input("call-2", model))));
+        events.push(Event { data: trace(about, &invocation_output("call-1", &answer)), mark: Mark { tokens: said, settles: false } });
+        events.push(Event::frame(trace(about, &invocation_input("call-2", model))));
     }
     let chunk = |text: &str| eventstream::event("chunk", json!({"bytes": BASE64_STANDARD.encode(text)}).to_string().as_bytes());
     let first = events.len();
@@ -57,7 +59,7 @@ fn run(about: Value, session: &str, model: &str, body: &Value, knobs: Knobs) -> 
         events.push(Event { data: chunk(&answer.text()), mark: Mark { tokens: said, settles: false } });
     }
     if traced {
-        events.push(Event::usage(trace(&about, invocation_output("call-2", &answer))));
+        events.push(Event::usage(trace(about, &invocation_output("call-2", &answer))));
     } else if let Some(chunk) = events.get_mut(first) {
         chunk.mark.tokens += said;
     }
@@ -67,7 +69,7 @@ fn run(about: Value, session: &str, model: &str, body: &Value, knobs: Knobs) -> 
     Ok(reply.header("x-amzn-bedrock-agent-content-type", http::HeaderValue::from_static("application/json")))
 }
 
-fn trace(about: &Value, step: Value) -> Bytes {
+fn trace(about: &Value, step: &Value) -> Bytes {
     let event = with(about.clone(), "trace", Some(json!({"orchestrationTrace": step})));
     eventstream::event("trace", event.to_string().as_bytes())
 }

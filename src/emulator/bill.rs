@@ -1,10 +1,10 @@
 //! The emulator as a biller: what did the models truly generate, answer by answer?
 //!
-//! Input (and what a cache read or wrote) is billed as soon as the answer begins. An answer that isn't streamed is generated before it begins, so all of
-//! its output is billed with it. A stream is generated as it goes: a token is billed when the event that holds it is handed to the connection, and
-//! the model stops when the peer is gone or a fault cuts the stream. What is handed over may wait in the connection's buffers (up to some 400 KB on
-//! HTTP/1.1, a frame on HTTP/2), so the bill of a broken-off stream may be a little more than what its reader got, and is never less.
-//! Its invariant: an account is the sum of its model's bills.
+//! Input (and what a cache read or wrote) is billed as soon as the answer begins. An answer that isn't streamed is generated before it
+//! begins, so all of its output is billed with it. A stream is generated as it goes: a token is billed when the event that holds it is
+//! handed to the connection, and the model stops when the peer is gone or a fault cuts the stream. What is handed over may wait in the
+//! connection's buffers (hyper holds up to some 400 KB of an answer), so the bill of a broken-off stream may be a little more than what its
+//! reader got, and is never less than the events that it got whole. Its invariant: an account is the sum of its model's bills.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,7 +31,8 @@ pub struct Bill {
     pub model: String,
     /// The operation, as botocore's models name it (`ConverseStream`), or the API (`ChatCompletions`, `Responses`, `Messages`).
     pub operation: &'static str,
-    /// What was generated until now, or until the end. Of a usage that a fault sets, a stream's output is billed in equal parts, one a token emitted.
+    /// What was generated until now, or until the end. Of a usage that a fault sets, a stream's output is billed in equal parts, one a
+    /// token emitted.
     pub usage: Usage,
     /// Whether the answer's last word on its usage was handed over: the event that carries it, else the last event, else the whole body.
     pub whole: bool,
@@ -146,5 +147,31 @@ impl Drop for Charge {
         if let (Some(log), Some(record)) = (&self.bills.log, self.record.take()) {
             log.write(&record, &bill);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bills_are_kept_and_accounts_go_on_counting_to_a_bound_of_models() {
+        let bills = Arc::new(Bills::default());
+        let cost = Usage { input: 1, output: 1, ..Usage::default() };
+        let more = MOST_MODELS + 5;
+        for at in 0..=REMEMBERED_BILLS {
+            let model = format!("{at}{}", "x".repeat(LONGEST_MODEL));
+            let model = if at < more { model } else { "0".to_owned() };
+            let bill =
+                Bill { request_id: at.to_string(), model, operation: "Converse", usage: Usage::default(), whole: false, ended: false };
+            drop(bills.begin(bill, cost, None, None));
+        }
+        let last = bills.last();
+        assert_eq!((last.len(), last[0].request_id.as_str(), last[0].model.chars().count()), (REMEMBERED_BILLS, "1", LONGEST_MODEL));
+        let accounts = bills.accounts();
+        // The first thousand have their own; `other` holds those beyond.
+        assert_eq!(accounts.len(), MOST_MODELS + 1);
+        let calls: u64 = accounts.values().map(|account| account.calls).sum();
+        assert_eq!((calls, accounts["other"].usage.input), (100_001, 100_001 - 1_000));
     }
 }

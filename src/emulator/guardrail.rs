@@ -1,4 +1,5 @@
-//! Guardrails by themselves: `ApplyGuardrail` and `InvokeGuardrailChecks`. They cost text units by policy, of up to 1,000 characters each, and no tokens.
+//! Guardrails by themselves: `ApplyGuardrail` and `InvokeGuardrailChecks`. They cost text units by policy, of up to 1,000 characters each,
+//! and no tokens.
 
 use serde_json::{Value, json};
 

@@ -1,9 +1,10 @@
 //! The log that Bedrock itself keeps of invocations, as it lies in S3, under a directory instead of a bucket.
 //!
-//! `AWSLogs/{account}/BedrockModelInvocationLogs/{region}/YYYY/MM/DD/HH/*.json`, one JSON object a line (AWS gzips the files; the emulator does not). Fields are
-//! those of the user guide's "Monitor model invocation using CloudWatch Logs and Amazon S3", without bodies. What the guide says is logged is logged: the
-//! four model operations, Chat Completions and Responses on bedrock-runtime, and nothing of bedrock-mantle; `requestMetadata` of the four operations only.
-//! Token counts are those of the [`Bill`]; the hour is that of the answer's beginning.
+//! `AWSLogs/{account}/BedrockModelInvocationLogs/{region}/YYYY/MM/DD/HH/*.json`, one JSON object a line (AWS gzips the files; the emulator
+//! does not). Fields are those of the user guide (<https://docs.aws.amazon.com/bedrock/latest/userguide/model-invocation-logging.html>),
+//! without bodies. What the guide says is logged is logged: the four model operations, Chat Completions and Responses on bedrock-runtime,
+//! and nothing of bedrock-mantle; `requestMetadata` of the four operations only. Token counts are those of the [`Bill`]; the hour is that
+//! of the answer's beginning.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -202,7 +202,9 @@ pub(super) fn invoke_stream(model: &str, body: &[u8], knobs: Knobs) -> Result<Re
     let mut chunks = family.chunks(&answer, &body, model);
     if let Some(last) = chunks.pop() {
         // The family's own usage event may be an earlier one; the last word is AWS's.
-        chunks.iter_mut().for_each(|chunk| chunk.mark.settles = false);
+        for chunk in &mut chunks {
+            chunk.mark.settles = false;
+        }
         chunks.push(Event::usage(with(last.data, "amazon-bedrock-invocationMetrics", answer.usage.map(metrics))));
     }
     let event = |chunk: Value| {

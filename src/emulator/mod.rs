@@ -1,10 +1,12 @@
-//! A stand-in for Amazon Bedrock, for the demo, the tests and the benches: does a request reach Bedrock as Bedrock wants it, and what if Bedrock fails?
+//! A stand-in for Amazon Bedrock, for the demo, the tests and the benches: does a request reach Bedrock as Bedrock wants it, and what if
+//! Bedrock fails?
 //!
-//! It answers the runtime's operations, agents and harnesses, a few of the control plane's, the OpenAI and Anthropic shapes, and echoes anything else; it recomputes
-//! every signature by code of its own ([`verify`]); it refuses what a re-signing gateway must not let through; and it breaks on request
-//! ([`Fault`]). It bills what its models generated ([`Emulator::bills`], and Bedrock's own log of invocations, [`Options::invocation_logs`]), so that a
-//! gateway's figures can be checked against it. Its invariant: what it says is a function of what it was sent, so a test knows the answer beforehand. Shapes follow
-//! botocore 1.44.5's service models. It keeps everything in memory, bounded, and listens on loopback unless told otherwise.
+//! It answers the runtime's operations, agents and harnesses, a few of the control plane's, the OpenAI and Anthropic shapes, and echoes
+//! anything else; it recomputes every signature by code of its own ([`verify`]); it refuses what a re-signing gateway must not let through;
+//! and it breaks on request ([`Fault`]). It bills what its models generated ([`Emulator::bills`], and Bedrock's own log of invocations,
+//! [`Options::invocation_logs`]), so that a gateway's figures can be checked against it. Its invariant: what it says is a function of what
+//! it was sent, so a test knows the answer beforehand. Shapes follow botocore 1.44.5's service models. It keeps everything in memory,
+//! bounded, and listens on loopback unless told otherwise.
 
 mod agents;
 mod answer;
@@ -136,15 +138,16 @@ impl Emulator {
         self.state.gate.add_permits(events);
     }
 
-    /// What each model (by the id in the path or body) has been asked for and has truly generated: the sums of [`Emulator::bills`], of those forgotten too.
+    /// What each model (by the id in the path or body) has been asked for and has truly generated: the sums of [`Emulator::bills`], of
+    /// those forgotten too.
     #[must_use]
     pub fn bill(&self) -> BTreeMap<String, Billed> {
         self.state.bills.accounts()
     }
 
-    /// The last [`REMEMBERED_BILLS`] answers of models, oldest first, those still being sent included. An answer is billed from its 200 on; a refused call
-    /// and one that a fault broke off before its answer are on no bill, nor are those that [`Options::quick`] answers. What a request is billed is final
-    /// once [`Emulator::requests_until`] has shown its end.
+    /// The last [`REMEMBERED_BILLS`] answers of models, oldest first, those still being sent included. An answer is billed from its 200 on;
+    /// a refused call and one that a fault broke off before its answer are on no bill, nor are those that [`Options::quick`] answers. What
+    /// a request is billed is final once [`Emulator::requests_until`] has shown its end.
     #[must_use]
     pub fn bills(&self) -> Vec<Bill> {
         self.state.bills.last()

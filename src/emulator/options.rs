@@ -32,8 +32,8 @@ pub struct Options {
     /// The largest request body, in bytes; a larger one is answered 413.
     pub max_body: usize,
     /// Where to write Bedrock's own log of model invocations, as it lies in S3: files of JSON lines under
-    /// `AWSLogs/123456789012/BedrockModelInvocationLogs/{region}/YYYY/MM/DD/HH/`. They're written by [`super::Emulator::flush_invocation_logs`], when
-    /// the emulator is dropped, and whenever a megabyte waits.
+    /// `AWSLogs/123456789012/BedrockModelInvocationLogs/{region}/YYYY/MM/DD/HH/`. They're written by
+    /// [`super::Emulator::flush_invocation_logs`], when the emulator is dropped, and whenever a megabyte waits.
     pub invocation_logs: Option<PathBuf>,
     /// Where the time for checking signatures comes from.
     pub clock: Clock,

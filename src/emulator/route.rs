@@ -60,8 +60,8 @@ impl Operation {
     }
 }
 
-/// An operation, and what the path names, decoded once: a model, a guardrail, a profile, a session; empty where it names none. An agent, its alias and
-/// the session stand as in the path.
+/// An operation, and what the path names, decoded once: a model, a guardrail, a profile, a session; empty where it names none. An agent,
+/// its alias and the session stand as in the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) operation: Operation,

@@ -1,4 +1,5 @@
-//! The service tier that a call asks for, which its answer names again: in a header (InvokeModel and its stream), or in the body (Converse).
+//! The service tier that a call asks for, which its answer names again: in a header (InvokeModel and its stream), or in the body
+//! (Converse).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};

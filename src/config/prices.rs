@@ -4,9 +4,10 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use super::reader::{self, Checked, Faults, FromValue, Value};
+use super::reader::{self, Checked, FromValue, Value};
 
 pub use self::table::{Entry, Guardrail, PerToken, Table};
+pub use super::reader::Faults;
 
 /// Where prices come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,8 +10,7 @@ mod untold;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Faults;
-use crate::config::prices::{Entry, Guardrail, Prices as Config, Table};
+use crate::config::prices::{Entry, Faults, Guardrail, Prices as Config, Table};
 use crate::domain::{Cost, GuardrailUnits, Tier, TokenKind, Tokens, Usage, Usd};
 
 use self::resolved::{Known, Resolved};

@@ -175,6 +175,14 @@ fn a_file_that_grows_without_end_or_nests_too_deep_is_refused() {
 }
 
 #[test]
+fn a_number_behind_an_anchor_is_read_as_it_is_written() {
+    let text = "models: [{ model: a, input: &p 0.1, output: *p }, { model: b, input: *p, output: 0.30 }]";
+    let table = Table::parse(text, Path::new("prices.yaml")).unwrap();
+    let picos = |at: usize| table.models[at].prices.input.zip(table.models[at].prices.output).map(|(a, b)| (a.picos(), b.picos()));
+    assert_eq!([picos(0), picos(1)], [Some((100_000, 100_000)), Some((100_000, 300_000))]);
+}
+
+#[test]
 fn more_than_fifty_faults_are_counted_and_not_shown() {
     let mut text = String::new();
     (0..80).for_each(|n| writeln!(text, "wrong{n}: 1").unwrap());
@@ -332,6 +340,18 @@ proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in any::<String>()) {
         drop(Config::parse(&text, Path::new("gateway.yaml")).map_err(|faults| faults.to_string()));
+    }
+
+    #[test]
+    fn no_price_is_read_as_another_number(text in "[-+0-9._eExo]{1,12}") {
+        let read = Table::parse(&format!("models: [{{ model: a, input: {text} }}]"), Path::new("prices.yaml"));
+        let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+        if let (Ok(table), true) = (read, plain) {
+            // By the letters: the dot is moved six places.
+            let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let micros: u64 = format!("{whole}{:0<6}", fraction.trim_end_matches('0')).parse().unwrap();
+            prop_assert_eq!(table.models[0].prices.input.map(crate::domain::Usd::picos), Some(micros));
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
 mod keys;
+mod prices;
+mod table;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use crate::config::Config;
 use crate::demo::{self, Demo};
 use crate::domain::Clock;
 use crate::emulator::{Emulator, Options};
+use crate::prices::Prices;
 use crate::server::Running;
 
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
@@ -57,6 +60,8 @@ enum Command {
     /// Issue, list and revoke API keys and AWS credentials
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Show the prices of tokens: the whole table, or what prices one model
+    Prices(prices::Asked),
     /// Run a gateway with a Bedrock emulator behind it, on loopback, and print how to call it; needs no AWS account
     Demo {
         /// Where certificates, keys and the token are written
@@ -88,12 +93,10 @@ pub fn main() -> ExitCode {
             println!("tollgate {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        Command::Check { config } => load(&config).map(|_| println!("{}: no fault found", config.display())),
+        Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
-        Command::Keys(command) => command.run(Clock::System.wall()).map(|said| {
-            eprintln!("{}", said.note);
-            print!("{}", said.answer);
-        }),
+        Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
+        Command::Prices(asked) => asked.run().map(|said| say(&said)),
         Command::Demo { dir } => in_runtime(demo(dir)),
         Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
     };
@@ -104,6 +107,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn say(said: &keys::Said) {
+    eprintln!("{}", said.note);
+    print!("{}", said.answer);
+}
+
+/// The configuration, and the file of prices that it names: it is made of the same kind of text.
+fn check(file: &Path) -> Result<(), String> {
+    let config = load(file)?;
+    Prices::build(&config.prices).map(drop).map_err(|error| error.to_string())
 }
 
 fn load(file: &Path) -> Result<Config, String> {
@@ -208,5 +222,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_check_tells_every_fault_of_the_prices_that_a_configuration_names() {
+        let directory = std::env::temp_dir().join(format!("tollgate-check-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("gateway.yaml");
+        let gateway =
+            "listeners: [{ address: 127.0.0.1:1 }]\nidentity: [anonymous: { tenant: x }]\nupstreams: { a: { region: us-east-1 } }\n";
+        std::fs::write(&file, format!("{gateway}prices: own.yaml\n")).unwrap();
+        assert!(check(&file).unwrap_err().contains("own.yaml: can't be read"));
+        std::fs::write(directory.join("own.yaml"), "models:\n- { model: a, input: -1 }\n- { model: b, inptu: 1 }\n").unwrap();
+        let told = check(&file).unwrap_err();
+        assert!(told.contains("own.yaml:2:22: models[0].input: must not be negative"), "{told}");
+        assert!(told.contains("own.yaml:3:15: models[1].inptu: unknown key") && told.contains("did you mean `input`?"), "{told}");
+        std::fs::write(directory.join("own.yaml"), "models: [{ model: a, input: 1 }]\n").unwrap();
+        assert_eq!(check(&file), Ok(()));
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -111,15 +111,7 @@ fn list(file: &KeysFile, now: SystemTime) -> Result<Said, String> {
     let rows = file.list(now).map_err(|error| error.to_string())?;
     let cells = rows.iter().map(|row| [&*row.kind, &row.id, &row.tenant, &row.user, &row.groups, &row.expires, row.state]);
     let table: Vec<[&str; 7]> = std::iter::once(HEAD).chain(cells).collect();
-    let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let mut answer = String::new();
-    for row in &table {
-        let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        answer.push_str(padded.join("  ").trim_end());
-        answer.push('\n');
-    }
-    Ok(Said { note: format!("{} keys", rows.len()), answer })
+    Ok(Said { note: format!("{} keys", rows.len()), answer: super::table::rendered(&table) })
 }
 
 /// `90d` or `12h`.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::Config;
+use super::prices::Table;
+use super::{Config, Faults};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -24,15 +25,15 @@ fn files_with(extension: &str, directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-#[test]
-fn every_golden_file_reads_as_its_text_says() {
-    let inputs = files_with("yaml", &root().join("tests/golden/config"));
-    assert!(inputs.len() >= 15, "the golden files are gone");
+/// Compares how each file of a directory reads with the text beside it.
+fn goldens<T: std::fmt::Debug>(directory: &str, least: usize, parse: impl Fn(&str, &Path) -> Result<T, Faults>) {
+    let inputs = files_with("yaml", &root().join(directory));
+    assert!(inputs.len() >= least, "the golden files are gone");
     let mut wrong = Vec::new();
     for input in inputs {
         let text = fs::read_to_string(&input).unwrap();
-        let read = match Config::parse(&text, Path::new(input.file_name().unwrap())) {
-            Ok(config) => format!("{config:#?}\n"),
+        let read = match parse(&text, Path::new(input.file_name().unwrap())) {
+            Ok(read) => format!("{read:#?}\n"),
             Err(faults) => format!("{faults}\n"),
         };
         let golden = input.with_extension("txt");
@@ -43,6 +44,16 @@ fn every_golden_file_reads_as_its_text_says() {
         }
     }
     assert!(wrong.is_empty(), "TOLLGATE_BLESS=1 writes them anew, if this is right:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_golden_file_reads_as_its_text_says() {
+    goldens("tests/golden/config", 15, Config::parse);
+}
+
+#[test]
+fn every_golden_file_of_prices_reads_as_its_text_says() {
+    goldens("tests/golden/prices", 3, Table::parse);
 }
 
 #[test]
@@ -164,6 +175,14 @@ fn a_file_that_grows_without_end_or_nests_too_deep_is_refused() {
 }
 
 #[test]
+fn a_number_behind_an_anchor_is_read_as_it_is_written() {
+    let text = "models: [{ model: a, input: &p 0.1, output: *p }, { model: b, input: *p, output: 0.30 }]";
+    let table = Table::parse(text, Path::new("prices.yaml")).unwrap();
+    let picos = |at: usize| table.models[at].prices.input.zip(table.models[at].prices.output).map(|(a, b)| (a.picos(), b.picos()));
+    assert_eq!([picos(0), picos(1)], [Some((100_000, 100_000)), Some((100_000, 300_000))]);
+}
+
+#[test]
 fn more_than_fifty_faults_are_counted_and_not_shown() {
     let mut text = String::new();
     (0..80).for_each(|n| writeln!(text, "wrong{n}: 1").unwrap());
@@ -187,16 +206,23 @@ fn completed(text: &str) -> String {
 
 #[test]
 fn every_example_in_the_documentation_is_valid() {
-    const SECTIONS: [&str; 9] = ["listeners", "admin", "firewall", "identity", "policy", "limits", "upstreams", "routes", "record"];
+    const SECTIONS: [&str; 10] =
+        ["listeners", "admin", "firewall", "identity", "policy", "limits", "upstreams", "routes", "prices", "record"];
+    /// Keys of a file of prices.
+    const PRICES: [&str; 3] = ["shipped", "models", "guardrail"];
     let mut documents = files_with("md", &root().join("docs"));
     documents.push(root().join("README.md"));
     documents.extend(files_with("md", &root().join("deploy/authorizer")));
-    let mut examples = 0;
+    let (mut examples, mut prices) = (0, 0);
     for document in documents {
         let text = fs::read_to_string(&document).unwrap_or_default();
         for block in text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
             let first = block.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#')).unwrap_or_default();
-            if SECTIONS.iter().any(|section| first.starts_with(&format!("{section}:"))) {
+            if PRICES.iter().any(|key| first.starts_with(&format!("{key}:"))) {
+                prices += 1;
+                let parsed = Table::parse(block, &document);
+                assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
+            } else if SECTIONS.iter().any(|section| first.starts_with(&format!("{section}:"))) {
                 examples += 1;
                 let parsed = Config::parse(&completed(block), &document);
                 assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
@@ -204,6 +230,7 @@ fn every_example_in_the_documentation_is_valid() {
         }
     }
     assert!(examples >= SECTIONS.len(), "each key has an example");
+    assert!(prices >= 2, "a file of prices has examples");
 }
 
 /// Words that configuration files are made of, in an order that they are seldom in.
@@ -313,6 +340,18 @@ proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in any::<String>()) {
         drop(Config::parse(&text, Path::new("gateway.yaml")).map_err(|faults| faults.to_string()));
+    }
+
+    #[test]
+    fn no_price_is_read_as_another_number(text in "[-+0-9._eExo]{1,12}") {
+        let read = Table::parse(&format!("models: [{{ model: a, input: {text} }}]"), Path::new("prices.yaml"));
+        let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+        if let (Ok(table), true) = (read, plain) {
+            // By the letters: the dot is moved six places.
+            let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let micros: u64 = format!("{whole}{:0<6}", fraction.trim_end_matches('0')).parse().unwrap();
+            prop_assert_eq!(table.models[0].prices.input.map(crate::domain::Usd::picos), Some(micros));
+        }
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub(super) enum Content {
     Nothing,
     Bool(bool),
     Whole(u64),
-    /// A number that no key takes: negative, fractional or beyond 64 bits.
-    Number,
+    /// Any other number, as written: negative, fractional or beyond 64 bits.
+    Number(String),
     Text(String),
     List(Vec<Node>),
     /// In the order of the text; keys are of any kind and may repeat.
@@ -55,7 +55,13 @@ impl Node {
             return Ok(Self { id: 0, content: Content::Nothing });
         };
         let mut walk = Walk::default();
-        let root = walk.deserialize(first).map_err(|error| walk.explain(&error, text))?;
+        let mut root = walk.deserialize(first).map_err(|error| walk.explain(&error, text))?;
+        if !walk.numbers.is_empty()
+            && let Some(again) = serde_yaml::Deserializer::from_str(text).next()
+        {
+            let mut walk = Walk { as_written: walk.numbers, ..Walk::default() };
+            root = walk.deserialize(again).map_err(|error| walk.explain(&error, text))?;
+        }
         if let Some((place, name)) = redefined_anchor(text) {
             let message = format!("the anchor `&{name}` is defined twice");
             return Err(Unreadable { place: Some(place), message, help: Some("give each anchor a name of its own") });
@@ -101,11 +107,15 @@ fn place(error: &serde_yaml::Error) -> Option<Place> {
     error.location().map(|location| Place { line: location.line(), column: location.column() })
 }
 
-/// The one walk over the text.
+/// The one walk over the text. `serde_yaml` gives a fraction as a float, which is not what was written: a second walk takes the text of every one.
 #[derive(Default)]
 struct Walk {
     nodes: usize,
     text: usize,
+    /// The numbers met whose text was not given, ascending.
+    numbers: Vec<usize>,
+    /// Those to ask the text of, ascending.
+    as_written: Vec<usize>,
     /// Fail at this node, on purpose.
     until: Option<usize>,
     exhausted: bool,
@@ -126,6 +136,12 @@ impl Walk {
 
     fn leaf<E: Error>(&mut self, content: Content) -> Result<Node, E> {
         Ok(Node { id: self.enter(0)?, content })
+    }
+
+    fn number<E: Error>(&mut self) -> Result<Node, E> {
+        let id = self.enter(0)?;
+        self.numbers.push(id);
+        Ok(Node { id, content: Content::Number(String::new()) })
     }
 
     fn explain(&self, error: &serde_yaml::Error, text: &str) -> Unreadable {
@@ -170,7 +186,11 @@ impl<'de> DeserializeSeed<'de> for &mut Walk {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(self)
+        if self.as_written.binary_search(&self.nodes).is_ok() {
+            deserializer.deserialize_str(self)
+        } else {
+            deserializer.deserialize_any(self)
+        }
     }
 }
 
@@ -198,24 +218,26 @@ impl<'de> Visitor<'de> for &mut Walk {
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Node, E> {
-        self.leaf(Content::Number)
+        self.number()
     }
 
     fn visit_u128<E: Error>(self, _: u128) -> Result<Node, E> {
-        self.leaf(Content::Number)
+        self.number()
     }
 
     fn visit_i128<E: Error>(self, _: i128) -> Result<Node, E> {
-        self.leaf(Content::Number)
+        self.number()
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Node, E> {
-        self.leaf(Content::Number)
+        self.number()
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
         let id = self.enter(value.len())?;
-        Ok(Node { id, content: Content::Text(value.to_owned()) })
+        let text = value.to_owned();
+        let content = if self.as_written.binary_search(&id).is_ok() { Content::Number(text) } else { Content::Text(text) };
+        Ok(Node { id, content })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {

@@ -35,12 +35,39 @@ impl Value<'_> {
         match &self.node.content {
             _ if names_a_secret(self.last_key()) => "`***`".to_owned(),
             Content::Text(text) if text.contains('@') => "the value".to_owned(),
-            Content::Text(text) => format!("`{}`", shorten(text)),
+            Content::Text(text) | Content::Number(text) => format!("`{}`", shorten(text)),
             Content::Whole(number) => format!("`{number}`"),
-            Content::Nothing | Content::Bool(_) | Content::Number | Content::List(_) | Content::Map(_) | Content::Tagged => {
-                "the value".to_owned()
-            }
+            Content::Nothing | Content::Bool(_) | Content::List(_) | Content::Map(_) | Content::Tagged => "the value".to_owned(),
         }
+    }
+
+    /// A number of at most so many decimals, not negative: in units of the last of them, so that `0.15` of six decimals is 150,000. Read from what
+    /// is written, never through a float.
+    pub(in super::super) fn decimal(&self, places: u8) -> Checked<u64> {
+        let (whole, fraction) = match &self.node.content {
+            Content::Whole(number) => (Some(*number), ""),
+            Content::Number(text) if text.starts_with('-') => return self.refuse("must not be negative"),
+            Content::Number(text) => {
+                let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+                let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+                if whole.is_empty() || !digits(whole) || !digits(fraction) {
+                    return self.refuse_with(format!("{} is not a plain decimal number", self.quoted()), "write it out, as in `0.15`");
+                }
+                (whole.parse().ok(), fraction.trim_end_matches('0'))
+            }
+            Content::Text(_) => {
+                return self.refuse_with(format!("{} is not a number", self.quoted()), "a number without quotes, as in `0.15`");
+            }
+            Content::Nothing | Content::Bool(_) | Content::List(_) | Content::Map(_) | Content::Tagged => {
+                return self.unexpected("a number");
+            }
+        };
+        if fraction.len() > usize::from(places) {
+            return self.refuse(format!("{} has more than {places} decimals", self.quoted()));
+        }
+        let padded = format!("0{fraction:0<width$}", width = usize::from(places));
+        let sum = || whole?.checked_mul(10_u64.checked_pow(places.into())?)?.checked_add(padded.parse().ok()?);
+        sum().map_or_else(|| self.refuse(format!("{} is too large", self.quoted())), Ok)
     }
 
     /// A number with a unit, or a number alone, or neither.
@@ -48,7 +75,9 @@ impl Value<'_> {
         match &self.node.content {
             Content::Whole(number) => Numeral::Bare(*number),
             Content::Text(text) => split_number(text).map_or(Numeral::Other, |(number, unit)| Numeral::WithUnit(number, unit)),
-            Content::Nothing | Content::Bool(_) | Content::Number | Content::List(_) | Content::Map(_) | Content::Tagged => Numeral::Other,
+            Content::Nothing | Content::Bool(_) | Content::Number(_) | Content::List(_) | Content::Map(_) | Content::Tagged => {
+                Numeral::Other
+            }
         }
     }
 }
@@ -129,7 +158,7 @@ impl FromValue for u64 {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         match value.node.content {
             Content::Whole(number) => Ok(number),
-            Content::Number => value.refuse("expected a whole number, not negative and below 2^64"),
+            Content::Number(_) => value.refuse("expected a whole number, not negative and below 2^64"),
             _ => value.unexpected("a whole number"),
         }
     }

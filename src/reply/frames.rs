@@ -140,9 +140,9 @@ impl Frames {
         if !whole {
             return rest;
         }
-        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = self.keep;
-        let (total, headers) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-        let sound = crc32fast::hash(&[a, b, c, d, e, f, g, h]) == u32::from_be_bytes([i, j, k, l]);
+        let ([total, headers, checksum, ..], Some(summed)) = (self.keep.as_chunks::<4>().0, self.keep.first_chunk::<8>()) else { return rest };
+        let (total, headers) = (u32::from_be_bytes(*total), u32::from_be_bytes(*headers));
+        let sound = crc32fast::hash(summed) == u32::from_be_bytes(*checksum);
         match total.checked_sub(OVERHEAD).and_then(|body| body.checked_sub(headers)) {
             Some(payload) if sound && total <= FRAME_MAX && headers <= HEADERS_MAX => {
                 self.payload_length = payload;

@@ -125,8 +125,11 @@ impl Scanner {
                 Mode::Number => self.digits(bytes, sink),
                 Mode::Done => return,
             };
-            if inside || self.in_arguments {
+            if inside {
                 sink.arguments(before - bytes.len());
+            } else if self.in_arguments {
+                // The bracket that they begin with.
+                sink.arguments(1);
             }
         }
     }

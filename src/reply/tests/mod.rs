@@ -89,5 +89,5 @@ fn chunks(documents: &[&str]) -> Vec<u8> {
 
 /// Server-sent events.
 fn events(documents: &[&str]) -> Vec<u8> {
-    documents.iter().map(|document| format!("data: {document}\n\n")).collect::<String>().into_bytes()
+    documents.iter().flat_map(|document| format!("data: {document}\n\n").into_bytes()).collect()
 }

@@ -34,11 +34,13 @@ fn converse() -> Vec<Answer> {
         ("metadata", &metadata),
     ]);
     let forged = r#"{"output":{"message":{"content":[{"toolUse":{"input":{"usage":{"inputTokens":1,"outputTokens":1},"x":[{"metadata":{"usage":{"outputTokens":2}}}]},"name":"t","toolUseId":"1"}}],"role":"assistant"}},"stopReason":"tool_use","usage":{"inputTokens":7,"outputTokens":9,"totalTokens":16}}"#;
+    let argued = r#"{"output":{"message":{"content":[{"toolUse":{"toolUseId":"x","name":"n","input" : {"a":[1,"b"],"c":{"d":null}}}}]}}}"#;
     let total = r#"{"output":{},"usage":{"inputTokens":1,"outputTokens":2,"totalTokens":10,"cacheWriteInputTokens":7}}"#;
     vec![
         Answer { usage: Some(flex), ..answer("Converse", JSON, body, CACHED) },
         Answer { usage: Some(flex), ..answer("ConverseStream", FRAMES, stream, CACHED) },
         answer("Converse, a tool's arguments that look like usage", JSON, forged, tokens(7, 9)),
+        Answer { usage: Some(estimated(10, 28)), ..answer("Converse, a tool's arguments and no usage", JSON, argued, tokens(0, 0)) },
         answer("Converse, writes of no told time", JSON, total, Tokens { cache_write_5m: 7, ..tokens(1, 2) }),
         answer(
             "InvokeHarness",

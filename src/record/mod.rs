@@ -25,6 +25,7 @@ use std::{fmt, io};
 pub use self::entry::Entry;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
 pub use self::ledger::{By, LedgerError, UsageQuery, UsageRow, usage};
+pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{InFlight, Metrics};
 
 use self::access_log::AccessLog;

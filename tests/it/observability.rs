@@ -21,7 +21,7 @@ fn file(name: &str) -> String {
 async fn busy_world() -> World {
     let world = world(
         "limits: [{ name: rpm, count: requests, rate: 1/hour, burst: 2, per: [tenant], tenants: [limited] }]\n\
-         policy: [{ name: trial, mode: shadow, models: { deny: ['*'] } }]\n\
+         policy: [{ name: trial, shadow: true, models: { deny: ['*'] } }]\n\
          record: { access_log: off, ledger: ledger.sqlite }",
     )
     .await;
@@ -126,7 +126,9 @@ async fn whatever_rules_and_dashboard_ask_for_is_in_a_scrape() {
 /// The gateway's metrics and recording rules that a query names.
 fn names(query: &str) -> Vec<&str> {
     let words = query.split(|char: char| !(char.is_ascii_alphanumeric() || matches!(char, '_' | ':')));
-    let ours = |word: &&str| ["tollgate_", "tollgate:", "gen_ai_client_", "gen_ai_server_", "process_"].iter().any(|start| word.starts_with(start));
+    let ours = |word: &&str| {
+        ["tollgate_", "tollgate:", "gen_ai_client_", "gen_ai_server_", "process_"].iter().any(|start| word.starts_with(start))
+    };
     words.filter(ours).collect()
 }
 

@@ -7,6 +7,7 @@
 mod model;
 mod query;
 mod service;
+mod weight;
 
 use std::fmt;
 
@@ -71,6 +72,14 @@ pub fn read(headers: &HeaderMap, host: Option<&str>, path: &str, query: &str) ->
 pub fn model_in_body(call: &Call, body: &[u8]) -> Result<Option<Box<str>>, CallError> {
     let Some(key) = model::key_in_body(call).filter(|_| call.model.is_none() && model::begins_as_object(body)) else { return Ok(None) };
     Ok(model::from_body(body, key)?.map(Into::into))
+}
+
+/// How much a body asks for: what an estimate of its usage starts from. Nothing of a body that does not begin as an object of JSON.
+///
+/// One pass, which allocates nothing and never fails.
+#[must_use]
+pub fn weigh(body: &[u8]) -> Asked {
+    if model::begins_as_object(body) { weight::weigh(body) } else { Asked::default() }
 }
 
 struct Services;

@@ -75,12 +75,18 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         }
     };
     let rules = snapshot.policy.rules_for(&principal);
-    if call.model.is_none() {
-        let bytes = body.bytes.as_deref().unwrap_or_default();
-        if let Some(model) = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)? {
-            Arc::make_mut(&mut call).model = Some(model);
-            exchange.known.call = Some(Arc::clone(&call));
-        }
+    let bytes = body.bytes.as_deref().unwrap_or_default();
+    let by_head = call.model.is_some();
+    let model = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)?;
+    if by_head || model.is_some() {
+        // Held twice, it would be copied.
+        exchange.known.call = None;
+        let told = Arc::make_mut(&mut call);
+        told.asked = call::weigh(bytes);
+        told.model = model.or_else(|| told.model.take());
+        exchange.known.call = Some(Arc::clone(&call));
+    }
+    if !by_head {
         rules.body(method, &call, &mut exchange.known.shadowed)?;
     }
 

@@ -1,8 +1,11 @@
 //! The emulator over real sockets, and its signatures against botocore's.
 
+mod billing;
 mod breaking;
+mod logging;
 mod operations;
 mod sdk;
+mod shapes;
 mod signatures;
 mod watching;
 

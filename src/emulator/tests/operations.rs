@@ -14,7 +14,7 @@ async fn a_signed_converse_call_is_echoed_with_its_usage() {
 }
 
 /// The data of the server-sent events in a body.
-fn data(answer: &Answered) -> Vec<serde_json::Value> {
+pub(super) fn data(answer: &Answered) -> Vec<serde_json::Value> {
     let body = std::str::from_utf8(&answer.body).unwrap();
     let lines = body.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
     lines.map(|data| serde_json::from_str(data).unwrap()).collect()
@@ -63,7 +63,7 @@ async fn openai_shapes_are_answered_whole_and_streamed() {
         assert_eq!(answer["choices"][0]["message"]["content"], "echo: one two");
         assert_eq!(
             answer["usage"],
-            serde_json::json!({"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0}})
+            serde_json::json!({"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}})
         );
     }
     let streamed = chat.replace("\"model\"", "\"stream\":true,\"model\"");
@@ -128,8 +128,8 @@ async fn the_control_plane_lists_what_it_then_describes() {
 #[tokio::test]
 async fn an_unknown_operation_is_echoed() {
     let emulator = emulator().await;
-    let echo = ask(&emulator, "/knowledgebases/k%2F1/retrieve?a=1", "", "{}").await.unwrap().json();
-    assert_eq!((&echo["method"], &echo["path"], &echo["query"]), (&"POST".into(), &"/knowledgebases/k%2F1/retrieve".into(), &"a=1".into()));
+    let echo = ask(&emulator, "/flows/k%2F1/aliases?a=1", "", "{}").await.unwrap().json();
+    assert_eq!((&echo["method"], &echo["path"], &echo["query"]), (&"POST".into(), &"/flows/k%2F1/aliases".into(), &"a=1".into()));
     assert_eq!((&echo["bodyLength"], echo["headers"][0][0].as_str().unwrap()), (&2.into(), "host"));
 }
 

@@ -109,7 +109,7 @@ async fn a_body_past_the_limit_is_refused_whether_or_not_its_length_is_told() {
     assert_eq!(Peer::to(&emulator).await.ask(untold).await.unwrap().status, 413);
 }
 
-fn http2(uri: &str) -> (Client<HttpConnector, Full<Bytes>>, http::Request<Full<Bytes>>) {
+pub(super) fn http2(uri: &str) -> (Client<HttpConnector, Full<Bytes>>, http::Request<Full<Bytes>>) {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     (client, http::Request::post(uri).body(Full::from("{}")).unwrap())
 }

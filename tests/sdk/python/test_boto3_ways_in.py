@@ -29,7 +29,7 @@ def test_the_control_plane_passes(connect):
     [
         ("bedrock-agent", "list_agents", {}, "POST", "/agents/"),
         ("bedrock-agent", "get_agent", {"agentId": "AGENT12345"}, "GET", "/agents/AGENT12345/"),
-        ("bedrock-agent-runtime", "retrieve", {"knowledgeBaseId": "KB12345678", "retrievalQuery": {"text": "x"}}, "POST", "/knowledgebases/KB12345678/retrieve"),
+        ("bedrock-agent-runtime", "list_invocations", {"sessionIdentifier": "s-1"}, "POST", "/sessions/s-1/invocations/"),
         ("bedrock-agent-runtime", "create_session", {}, "PUT", "/sessions/"),
         ("bedrock-agentcore", "list_events", {"memoryId": "memory-1234567890", "sessionId": "s", "actorId": "team/alice"}, "POST", "/memories/memory-1234567890/actor/team%2Falice/sessions/s"),
     ],

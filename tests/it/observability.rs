@@ -28,7 +28,7 @@ async fn busy_world() -> World {
     let ask = |path: &str| Ask::post(path, converse("one two three")).token(&world.token);
     let limited = || Ask::post(CONVERSE, converse("one")).token(&world.limited_token);
     for (ask, status) in [
-        (ask(CONVERSE), 200),
+        (ask(CONVERSE).fault("usage-100-50-30-20-10"), 200),
         (ask("/model/amazon.nova-lite-v1:0/converse-stream"), 200),
         (ask(CONVERSE).fault("400"), 400),
         (ask(CONVERSE).fault("500"), 500),
@@ -58,7 +58,8 @@ async fn a_scrape_reads_strictly_and_tells_who_called_what_and_how_it_ended() {
         .collect();
     let model = "amazon.nova-lite-v1:0";
     let expected = [
-        "     4xx 1".to_owned().replacen("     ", " other other  ", 1),
+        // Whoever it was, and whatever they asked: their call is not looked into.
+        "    4xx 1".to_owned(),
         format!("demo {model} converse emulator 2xx 1"),
         format!("demo {model} converse emulator 4xx 1"),
         format!("demo {model} converse emulator 5xx 1"),
@@ -72,6 +73,16 @@ async fn a_scrape_reads_strictly_and_tells_who_called_what_and_how_it_ended() {
     assert_eq!(world.metric(r#"tollgate_limit_remaining{limit="rpm",tenant="limited"}"#), 0.0);
     assert_eq!(world.metric(r#"tollgate_limit_capacity{limit="rpm"}"#), 2.0);
     assert_eq!(world.metric("tollgate_config_version_info"), 1.0);
+    let names = format!(r#"tenant="demo",model="{model}",operation="converse",upstream="emulator""#);
+    for (kind, number) in [("input", 100.0), ("output", 50.0), ("cache_read", 30.0), ("cache_write_5m", 20.0), ("cache_write_1h", 10.0)] {
+        assert_eq!(world.metric(&format!(r#"tollgate_tokens_total{{{names},type="{kind}"}}"#)), number, "{kind}");
+    }
+    assert_eq!(world.metric(&format!(r#"gen_ai_client_token_usage_sum{{{names},gen_ai_token_type="input"}}"#)), 160.0);
+    assert_eq!(world.metric(&format!("gen_ai_server_request_duration_seconds_count{{{names}}}")), 1.0);
+    let stream = format!(r#"tenant="demo",model="{model}",operation="converse-stream",upstream="emulator""#);
+    assert_eq!(world.metric(&format!("gen_ai_server_time_to_first_token_seconds_count{{{stream}}}")), 2.0);
+    assert_eq!(world.metric(&format!("gen_ai_server_time_per_output_token_seconds_count{{{stream}}}")), 1.0, "not of an estimate");
+    assert!(world.metric(&format!(r#"tollgate_tokens_estimated_total{{tenant="demo",model="{model}",type="output"}}"#)) > 0.0);
     assert_eq!(families["gen_ai_server_request_duration_seconds"].kind, "histogram");
     // A limit that does not cover a tenant leaves it nothing to tell.
     assert_eq!(families["tollgate_limit_remaining"].samples.len(), 1);

@@ -33,7 +33,9 @@ fn a_successor_has_the_file_once_the_writer_is_gone_and_adds_to_it() {
 #[test]
 fn the_file_is_not_for_everyone_to_read() {
     let dir = Dir::new();
-    let (_ledger, _) = start(&dir.file());
+    let (ledger, _) = start(&dir.file());
+    ledger.note(&answered(&RequestId::random(), &principal("acme", None), &used(1, 1)));
+    assert!(ledger.flush(PATIENCE));
     for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite.lock"] {
         let mode = std::fs::metadata(dir.0.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o137, 0, "{name}: {mode:o}");

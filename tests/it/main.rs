@@ -18,6 +18,7 @@ mod downstream;
 mod fuzz;
 mod headers;
 mod inbound;
+mod ledger;
 mod mtls;
 mod oidc;
 mod policy;

@@ -16,7 +16,7 @@ pub(super) enum Moment {
 impl Moment {
     pub(super) fn from(self, now: SystemTime) -> SystemTime {
         match self {
-            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH),
             Self::At(time) => time,
         }
     }

@@ -57,7 +57,6 @@ async fn a_killed_gateway_has_counted_all_but_the_last_moments_and_nothing_twice
     let world = world("").await;
     let file = world.dir.join("ledger.sqlite");
     let wire = Ask::post("/model/amazon.nova-lite-v1:0/converse", converse("one two")).token(&world.token).wire();
-    let wire: Vec<u8> = wire.into();
     // A second is promised. A machine that runs eight test suites at once is given three.
     let (moments, load) = (Duration::from_secs(3), Duration::from_secs(4));
     let mut before = 0;

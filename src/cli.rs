@@ -2,8 +2,11 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
 mod keys;
+mod period;
 mod prices;
+mod reconcile;
 mod table;
+mod usage;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -62,6 +65,13 @@ enum Command {
     Keys(keys::Keys),
     /// Show the prices of tokens: the whole table, or what prices one model
     Prices(prices::Asked),
+    /// Show who used what and what it cost, from the ledger; also while a gateway writes it
+    Usage(usage::Usage),
+    /// Compare the ledger with Bedrock's model-invocation logs, request by request
+    ///
+    /// Exits with 0 where they agree, with 1 where a figure that was not estimated is off by more than is
+    /// tolerated, or tokens are known to one side only, and with 2 where they can't be compared.
+    Reconcile(reconcile::Reconcile),
     /// Run a gateway with a Bedrock emulator behind it, on loopback, and print how to call it; needs no AWS account
     Demo {
         /// Where certificates, keys and the token are written
@@ -97,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
+        Command::Usage(command) => command.run(Clock::System.wall()).map(|answer| print!("{answer}")),
+        Command::Reconcile(command) => return reconciled(command.run(Clock::System.wall())),
         Command::Demo { dir } => in_runtime(demo(dir)),
         Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
     };
@@ -118,6 +130,19 @@ fn say(said: &keys::Said) {
 fn check(file: &Path) -> Result<(), String> {
     let config = load(file)?;
     Prices::build(&config.prices).map(drop).map_err(|error| error.to_string())
+}
+
+fn reconciled(compared: Result<reconcile::Compared, String>) -> ExitCode {
+    match compared {
+        Ok(reconcile::Compared { answer, drifts }) => {
+            print!("{answer}");
+            ExitCode::from(u8::from(drifts))
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn load(file: &Path) -> Result<Config, String> {

@@ -8,7 +8,8 @@ use super::sums::Sums;
 use crate::domain::{Basis, Cost, RequestId, Usage};
 use crate::record::entry::Entry;
 
-/// How much a batch holds. There are two at most, one that fills and one that is being written: some 100 MB where the disk is full and every key is new.
+/// How much a batch holds. There are two at most, one that fills and one that is being written: some 150 MB where the disk is full, every key is
+/// new, and names are as long as usual.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Keys; what comes beyond goes into its tenant's `other`.

@@ -121,3 +121,26 @@ fn readers_see_whole_batches_while_the_writer_writes() {
         }
     });
 }
+
+#[test]
+fn the_contract_names_every_column_and_its_queries_run() {
+    let dir = Dir::new();
+    let connection = open_to_write(&dir.file()).unwrap();
+    let contract = include_str!("../../../../docs/ledger.md");
+    let mut statement =
+        connection.prepare("SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'").unwrap();
+    let columns: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    assert!(columns.len() > 40, "{columns:?}");
+    for (table, column) in columns {
+        let (_, section) = contract.split_once(&format!("\n`{table}` has a row for each")).unwrap_or_else(|| panic!("no table {table}"));
+        let section = section.split("` has a row for each").next().unwrap();
+        assert!(section.contains(&format!("`{column}`")), "{table}.{column}");
+    }
+    let queries: Vec<&str> = contract.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(queries.len() >= 3);
+    for query in queries {
+        connection.prepare(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+    }
+    assert!(contract.contains(&format!("`PRAGMA user_version` is {}.", STEPS.len())));
+}

@@ -25,8 +25,8 @@ fn line(id: &str, seconds: u64, counts: [u64; 4]) -> Value {
 fn write(dir: &Dir, name: &str, lines: &[Value]) {
     let path = dir.0.join("logs").join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    if name.ends_with(".gz") {
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    if path.extension().is_some_and(|extension| extension == "gz") {
         let mut gzip = GzEncoder::new(std::fs::File::create(path).unwrap(), Compression::fast());
         gzip.write_all(text.as_bytes()).unwrap();
         gzip.finish().unwrap();

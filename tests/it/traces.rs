@@ -138,7 +138,7 @@ fn texts(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    tollgate::domain::hex(bytes)
 }
 
 /// The values that a header came with.

@@ -34,7 +34,14 @@ const PARENT: &str = "00f067aa0ba902b7";
 /// A collector: OTLP's one method (opentelemetry-proto, `TraceService/Export`), over gRPC as far as it goes.
 struct Collector {
     address: SocketAddr,
-    received: Arc<Mutex<Vec<ResourceSpans>>>,
+    received: Arc<Mutex<Received>>,
+}
+
+#[derive(Default)]
+struct Received {
+    spans: Vec<ResourceSpans>,
+    /// `authorization` of the last call.
+    authorization: Option<String>,
 }
 
 impl Collector {
@@ -78,18 +85,19 @@ impl Collector {
 
     fn spans(&self) -> Vec<Span> {
         let received = self.received.lock();
-        let scopes = received.iter().flat_map(|resource| &resource.scope_spans);
+        let scopes = received.spans.iter().flat_map(|resource| &resource.scope_spans);
         scopes.flat_map(|scope| scope.spans.iter().cloned()).collect()
     }
 }
 
 /// Answers every call of one connection, and keeps what came.
-async fn collect(stream: impl Transport, received: Arc<Mutex<Vec<ResourceSpans>>>) {
+async fn collect(stream: impl Transport, received: Arc<Mutex<Received>>) {
     let mut connection = h2::server::handshake(stream).await.unwrap();
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let received = Arc::clone(&received);
         tokio::spawn(async move {
             assert_eq!(request.uri().path(), "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+            received.lock().authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
             let mut body = request.into_body();
             let mut message = BytesMut::new();
             while let Some(piece) = body.data().await {
@@ -103,7 +111,7 @@ async fn collect(stream: impl Transport, received: Arc<Mutex<Vec<ResourceSpans>>
                 (message[0], usize::try_from(u32::from_be_bytes(message[1..5].try_into().unwrap())).unwrap()),
                 (0, message.len() - 5)
             );
-            received.lock().extend(ExportTraceServiceRequest::decode(message.slice(5..)).unwrap().resource_spans);
+            received.lock().spans.extend(ExportTraceServiceRequest::decode(message.slice(5..)).unwrap().resource_spans);
             let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
             let mut answer = respond.send_response(head, false).unwrap();
             answer.send_data(Bytes::from_static(&[0; 5]), false).unwrap();
@@ -131,7 +139,7 @@ fn texts(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    tollgate::domain::hex(bytes)
 }
 
 /// The values that a header came with.
@@ -196,7 +204,7 @@ async fn a_call_hangs_under_its_callers_span_and_its_upstream_under_ours() {
         let line = &log(&world).await[0];
         assert_eq!((&line["trace_id"], &line["operation"]), (&json!(TRACE), &json!("converse")));
 
-        let resource = collector.received.lock()[0].resource.clone().unwrap();
+        let resource = collector.received.lock().spans[0].resource.clone().unwrap();
         let resource = texts(&resource.attributes);
         assert_eq!((&*resource["service.name"], &*resource["service.version"]), ("tollgate", env!("CARGO_PKG_VERSION")));
         assert_eq!(resource["service.instance.id"].len(), 36);
@@ -323,10 +331,16 @@ async fn a_collector_over_tls_is_one_of_whom_the_systems_roots_vouch() {
     };
     let ca = world.dir.join("ca.pem").display().to_string();
     let collector = Collector::start_tls(&world.dir).await;
-    let binary = Binary::run(&world.dir, &yaml(collector.address.port()), &[("SSL_CERT_FILE", &ca)]).await;
+    // What a collector asks of those who send to it comes from the environment, as OpenTelemetry has it, and is not told.
+    let environment = [("SSL_CERT_FILE", &*ca), ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20hatstand"), ("RUST_LOG", "trace")];
+    let binary = Binary::run(&world.dir, &yaml(collector.address.port()), &environment).await;
     assert_eq!(raw_call(binary.listeners[0], ask(&world).wire()).await.status, 200);
-    binary.stop().await;
+    let said = binary.stop().await;
     assert_eq!(collector.spans().len(), 4, "a shutdown waits for them");
+    assert_eq!(collector.received.lock().authorization.as_deref(), Some("Basic hatstand"));
+    if let Some(line) = said.lines().find(|line| line.contains("hatstand")) {
+        panic!("a secret in {line}");
+    }
 
     // Another's root: the collector is not trusted, and the gateway serves and ends all the same.
     let other = tollgate::demo::Authority::new().unwrap();

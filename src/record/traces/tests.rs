@@ -206,6 +206,24 @@ fn what_a_caller_makes_up_names_no_span() {
 }
 
 #[test]
+fn the_contract_names_every_attribute_and_every_span() {
+    let contract = include_str!("../../../docs/traces.md");
+    let id = RequestId::random();
+    let principal = principal("acme", Some("ada"));
+    let failed = full(&id, &principal);
+    for entry in [failed, Entry { cost: Cost::Unpriced, ..failed }] {
+        for span in spans::of(&entry).iter().skip(1) {
+            assert!(contract.contains(&format!("| `{}` |", span.name)), "{}", span.name);
+        }
+        let spans = spans::of(&entry);
+        let keys = spans.iter().flat_map(|span| &span.attributes).map(|pair| pair.key.as_str());
+        for key in keys {
+            assert!(contract.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+}
+
+#[test]
 fn nothing_unpriced_is_free() {
     let id = RequestId::random();
     let told = |cost| spans::of(&Entry { cost, ..bare(&id) })[0].attributes.iter().map(|pair| pair.key.to_string()).collect::<Vec<_>>();

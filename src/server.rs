@@ -19,7 +19,7 @@ use crate::identity::{IssuedKeys, Look};
 use crate::identity::{Keyring, Renewal};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
-use crate::record::{KeyFetch, Level};
+use crate::record::{KeyFetch, Level, LimitLevel};
 use crate::state::{BuildError, Live, Snapshot};
 use crate::upstreams::{Addresses, REFRESH, Upstream};
 
@@ -75,6 +75,7 @@ impl Running {
         let upstreams: Vec<_> = snapshot.upstreams.all().cloned().collect();
         let issued: Vec<_> = snapshot.identity.issued().cloned().collect();
         let keyrings: Vec<_> = snapshot.identity.keyrings().cloned().collect();
+        Self::show(config, &snapshot, &live);
         let running = Self {
             listeners: listeners.iter().map(Listener::address).collect(),
             admin: admin.address(),
@@ -151,6 +152,16 @@ impl Running {
         let live = Arc::clone(&self.live);
         // It waits for a disk. A panic in it is its own report.
         drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);
+    }
+
+    /// Lets the metrics tell which configuration is served, and how much its limits leave each tenant.
+    fn show(config: &Config, snapshot: &Snapshot, live: &Live) {
+        let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
+        live.metrics.limits(move |tenant| {
+            let standing = limits.standing(tenant, clock.monotonic());
+            standing.into_iter().map(|at| LimitLevel { limit: at.rule, remaining: at.remaining, capacity: at.limit }).collect()
+        });
+        live.metrics.config_loaded(&config.version, live.clock.wall());
     }
 
     fn sample(&self, listeners: Vec<Arc<Slots>>) {

@@ -50,7 +50,7 @@ pub struct Snapshot {
     /// May they?
     pub policy: Policy,
     /// Can they now?
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Where to?
     pub routes: Routes,
     /// How is it said to AWS?
@@ -79,7 +79,7 @@ impl Live {
     /// # Errors
     /// Where the access log can't be opened.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
             bodies: BodyMemory::new(config.firewall.body_memory),
@@ -110,7 +110,7 @@ impl Snapshot {
             body_timeout: config.firewall.body_timeout,
             identity: Identity::build(&config.identity)?,
             policy,
-            limits: Limits::build(&config.limits, Arc::clone(&live.buckets)),
+            limits: Arc::new(Limits::build(&config.limits, Arc::clone(&live.buckets))),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,

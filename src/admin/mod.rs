@@ -36,7 +36,7 @@ impl Admin {
     }
 
     /// The answer to a request for `path`, its body included even where `method` is HEAD.
-    fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
         let Some(page) = Page::ALL.into_iter().find(|page| page.path() == path) else {
             let paths = Page::ALL.map(Page::path);
             return in_json(StatusCode::NOT_FOUND, &json!({ "message": format!("nothing is at `{path}`"), "paths": paths }));
@@ -48,12 +48,21 @@ impl Admin {
             return answer;
         }
         match page {
-            Page::Metrics => response(StatusCode::OK, Metrics::CONTENT_TYPE, self.metrics.render(self.clock.wall())),
+            Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
             Page::Ready => match self.readiness.check() {
                 Ok(()) => response(StatusCode::OK, TEXT, "ready"),
                 Err(unmet) => in_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "message": "not ready", "unmet": unmet })),
             },
+        }
+    }
+
+    /// Rendered where nobody waits: it takes milliseconds when there are many series, and these threads serve clients too.
+    async fn metrics(&self) -> Response<Vec<u8>> {
+        let (metrics, now) = (Arc::clone(&self.metrics), self.clock.wall());
+        match tokio::task::spawn_blocking(move || metrics.render(now)).await {
+            Ok(text) => response(StatusCode::OK, Metrics::CONTENT_TYPE, text),
+            Err(_) => in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "message": "the metrics could not be written; see the log" })),
         }
     }
 }
@@ -63,7 +72,7 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         let head = request.method == Method::HEAD;
-        let mut answer = self.answer(&request.method, request.uri.path());
+        let mut answer = self.answer(&request.method, request.uri.path()).await;
         if !session.is_body_empty() {
             // A body means nothing here. Kept alive, the connection would first have to be read to its end.
             session.set_keepalive(None);

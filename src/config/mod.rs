@@ -20,6 +20,10 @@ mod tests;
 
 use std::path::Path;
 
+use aws_lc_rs::digest;
+
+use crate::domain::hex;
+
 use self::reader::{Checked, Value};
 pub use self::reader::{Fault, Faults, Place};
 
@@ -46,6 +50,8 @@ pub struct Config {
     pub prices: prices::Prices,
     /// What is written down.
     pub record: record::Record,
+    /// The first twelve hexadecimal digits of the text's SHA-256: which configuration this is.
+    pub version: String,
 }
 
 impl Config {
@@ -62,7 +68,9 @@ impl Config {
     /// # Errors
     /// Every fault of the text at once, with its place.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Faults> {
-        reader::read(text, file, Self::from_value)
+        let config = reader::read(text, file, Self::from_value)?;
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        Ok(Self { version: hex(hash.as_ref().get(..6).unwrap_or_default()), ..config })
     }
 
     fn from_value(value: &Value<'_>) -> Checked<Self> {
@@ -93,6 +101,7 @@ impl Config {
             routes: routes?,
             prices: prices?,
             record: record?,
+            version: String::new(),
         })
     }
 }

@@ -173,6 +173,15 @@ impl Buckets {
             .sum()
     }
 
+    /// The nanoseconds from `now` until the bucket is full again. Takes nothing, and keeps nothing.
+    pub(super) fn debt(&self, key: Key, terms: Terms, now: Instant) -> u64 {
+        let now = self.nanos(now);
+        let Some(shard) = self.shards.get(self.shard_of(key)) else { return 0 };
+        let table = shard.table.lock();
+        let now = now.max(table.latest);
+        table.buckets.get(&key).map_or(0, |bucket| bucket.under(terms, now).full_at().saturating_sub(now))
+    }
+
     pub(super) const fn seed(&self) -> &Seed {
         &self.seed
     }

@@ -73,7 +73,7 @@ impl Limits {
         let mut wants: Vec<Want<&Judge>> = self
             .rules
             .iter()
-            .filter(|rule| rule.covers(principal))
+            .filter(|rule| rule.covers(&principal.tenant))
             .map(|rule| Want::new(rule, rule.key(&caller), rule.overflow, rule.terms))
             .collect();
         if let Err(refusal) = self.buckets.take_all(&mut wants, now) {
@@ -89,6 +89,23 @@ impl Limits {
                 reset: want.debt(),
             }),
         })
+    }
+
+    /// Where `tenant` stands under each rule that gives a tenant one bucket for all its callers. Takes nothing.
+    #[must_use]
+    pub fn standing(&self, tenant: &str, now: Instant) -> Vec<Standing> {
+        let rules = self.rules.iter().filter(|rule| *rule.per == [Dimension::Tenant] && rule.covers(tenant));
+        rules
+            .map(|rule| {
+                let debt = self.buckets.debt(rule.id ^ self.buckets.seed().tenant(tenant), rule.terms, now);
+                Standing {
+                    rule: Arc::clone(&rule.name),
+                    limit: rule.terms.burst(),
+                    remaining: rule.terms.remaining(debt),
+                    reset: Duration::from_nanos(debt),
+                }
+            })
+            .collect()
     }
 }
 
@@ -111,8 +128,8 @@ impl Judge {
         }
     }
 
-    fn covers(&self, principal: &Principal) -> bool {
-        self.tenants.is_empty() || self.tenants.iter().any(|tenant| tenant.matches(&principal.tenant))
+    fn covers(&self, tenant: &str) -> bool {
+        self.tenants.is_empty() || self.tenants.iter().any(|pattern| pattern.matches(tenant))
     }
 
     fn key(&self, caller: &Caller<'_>) -> Key {
@@ -140,7 +157,7 @@ impl Admission {
     }
 }
 
-/// Where a caller stands under one rule, right after a request was taken.
+/// Where a caller stands under one rule: right after a request was taken, where one was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The rule's name.

@@ -1,24 +1,25 @@
-//! What Prometheus scrapes. Every label's values are a closed set, or come from the configuration: a client can't make a series.
+//! What Prometheus scrapes. A label's values are a closed set, or come from the configuration, or from calls; of the last there is a [`Table`], which bounds them.
 //!
-//! The children of a family are made once and kept in arrays, so that counting hashes no label and takes no lock.
+//! The children of a family with a closed set are made once and kept in arrays, so that counting hashes no label and takes no lock.
 
-use std::array;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
-use super::labels::{Attempt, Connection, KeyFetch, Level, StatusClass};
+use super::labels::{Attempt, Connection, KeyFetch, Level};
 use super::process::Process;
-use crate::domain::{Reason, Reread, SERVICES, TurnedAway};
-
-/// The services, and one more for exchanges of which none is known.
-const SERVICE_LABELS: usize = SERVICES.len() + 1;
+use super::table::Table;
+use super::tenants::{TenantFigures, figures};
+use super::{count, render};
+use crate::config::record::Metrics as Config;
+use crate::domain::{Reread, TurnedAway};
 
 /// Our own delay: the budget of a call is some tens of microseconds, so that is where the steps are fine.
 const OVERHEAD_SECONDS: [f64; 17] =
@@ -30,8 +31,8 @@ const UPSTREAM_SECONDS: [f64; 18] =
 /// The gateway's own metrics: one registry, not the process's global one. It outlives a reload.
 pub struct Metrics {
     registry: Registry,
-    requests: [[IntCounter; StatusClass::ALL.len()]; SERVICE_LABELS],
-    refusals: [IntCounter; Reason::ALL.len()],
+    /// What has labels that come from calls.
+    table: Table,
     /// By rule; the names are the configuration's.
     policy_shadow: IntCounterVec,
     attempts: [IntCounter; Attempt::ALL.len()],
@@ -39,6 +40,7 @@ pub struct Metrics {
     turned_away: [IntCounter; TurnedAway::ALL.len()],
     certificates: [IntCounter; Reread::ALL.len()],
     in_flight: IntGauge,
+    retries: IntCounter,
     overhead: Histogram,
     upstream: Histogram,
     bytes_in: IntCounter,
@@ -54,6 +56,23 @@ pub struct Metrics {
     jwks_fetched: Mutex<BTreeMap<Box<str>, SystemTime>>,
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
+    /// What is asked how much a tenant has left, at each scrape.
+    limits: Mutex<Option<Box<Limits>>>,
+    config_version: GaugeVec,
+    config_loaded: Gauge,
+}
+
+type Limits = dyn Fn(&str) -> Vec<LimitLevel> + Send;
+
+/// How much a tenant has left under one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitLevel {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// What could be taken at once now.
+    pub remaining: u64,
+    /// What could be, had nothing been taken.
+    pub capacity: u64,
 }
 
 struct Sample {
@@ -63,13 +82,21 @@ struct Sample {
 }
 
 impl Metrics {
-    /// All at zero, process metrics (`process_*`) and `tollgate_build_info` included.
+    /// All at zero, process metrics (`process_*`) and `tollgate_build_info` included; as large as by default, for one upstream.
     #[must_use]
     pub fn new() -> Self {
+        Self::build(&Config::default(), 1)
+    }
+
+    /// The same with room for as many series as `config` allows, of which each of so many `upstreams` has its part of those of `other`.
+    #[must_use]
+    pub fn build(config: &Config, upstreams: usize) -> Self {
         let registry = Registry::new();
         let families = Families { registry: &registry };
-        let requests = families.counters("tollgate_requests_total", "Exchanges that ended.", &["service", "status_class"]);
-        let refusals = families.counters("tollgate_refusals_total", "Exchanges that the gateway refused or broke off.", &["reason"]);
+        let overflows = families.counter(
+            "tollgate_metrics_overflow_total",
+            "Exchanges that were counted under `other`, in part or whole, because record.metrics.max_series is reached.",
+        );
         let policy_shadow =
             families.counters("tollgate_policy_shadow_total", "Exchanges that a policy rule in shadow would have refused.", &["rule"]);
         let attempts = families.counters("tollgate_upstream_attempts_total", "Tries to have a request answered upstream.", &["outcome"]);
@@ -86,17 +113,14 @@ impl Metrics {
             .set(1);
         known_good(registry.register(Box::new(Process::new())));
         Self {
-            requests: array::from_fn(|service| {
-                let service = SERVICES.get(service).map_or("unknown", |service| service.prefix);
-                StatusClass::ALL.map(|class| requests.with_label_values(&[service, class.label()]))
-            }),
-            refusals: Reason::ALL.map(|reason| refusals.with_label_values(&[reason.label()])),
+            table: Table::new(config.max_series, u64::try_from(upstreams).unwrap_or(u64::MAX), overflows),
             policy_shadow,
             attempts: Attempt::ALL.map(|outcome| attempts.with_label_values(&[outcome.label()])),
             connections: Connection::ALL.map(|kind| connections.with_label_values(&[kind.label()])),
             turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
             certificates: Reread::ALL.map(|outcome| certificates.with_label_values(&[outcome.label()])),
             in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
+            retries: families.counter("tollgate_retries_total", "Tries to have a request answered upstream beyond the first."),
             overhead: families.histogram(
                 "tollgate_overhead_seconds",
                 "The gateway's own delay of an exchange, waiting for client and upstream apart.",
@@ -136,20 +160,23 @@ impl Metrics {
             ))),
             jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
+            limits: Mutex::default(),
+            config_version: families.register(known_good(GaugeVec::new(
+                Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
+                &["version"],
+            ))),
+            config_loaded: families.register(known_good(Gauge::new(
+                "tollgate_config_loaded_timestamp_seconds",
+                "When the configuration that is served was loaded, in seconds since the epoch.",
+            ))),
             registry,
         }
     }
 
     /// Counts an exchange that ended.
     pub(super) fn count(&self, entry: &Entry<'_>) {
-        let service = entry.service.and_then(|service| SERVICES.iter().position(|known| known.prefix == service.prefix));
-        let classes = self.requests.get(service.unwrap_or(SERVICES.len()));
-        if let Some(counter) = classes.and_then(|classes| child(classes, &StatusClass::ALL, &StatusClass::of(entry.status))) {
-            counter.inc();
-        }
-        if let Some(counter) = entry.reason.and_then(|reason| child(&self.refusals, &Reason::ALL, &reason)) {
-            counter.inc();
-        }
+        count::count(&self.table, entry);
+        self.retries.inc_by(u64::from(entry.attempts.saturating_sub(1)));
         for rule in entry.shadow_policy {
             self.policy_shadow.with_label_values(&[&**rule]).inc();
         }
@@ -242,7 +269,26 @@ impl Metrics {
         samples.push(Sample { level, gauge, read: Box::new(read) });
     }
 
-    /// The exposition in [`Metrics::CONTENT_TYPE`], with levels as they are and seconds counted from `now`.
+    /// Has `read` asked how much each tenant that was counted has left, at each scrape from now on. It must not block.
+    pub fn limits(&self, read: impl Fn(&str) -> Vec<LimitLevel> + Send + 'static) {
+        *self.limits.lock() = Some(Box::new(read));
+    }
+
+    /// Notes that the configuration of this `version` is served from `at` on.
+    pub fn config_loaded(&self, version: &str, at: SystemTime) {
+        self.config_version.reset();
+        self.config_version.with_label_values(&[version]).set(1.0);
+        self.config_loaded.set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+
+    /// What each tenant did since the process began, by name.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantFigures> {
+        figures(&self.table.all())
+    }
+
+    /// The exposition in [`Metrics::CONTENT_TYPE`], with levels as they are and seconds counted from `now`. It takes milliseconds where there are many series, and holds up no
+    /// exchange; call it off the threads that serve.
     #[must_use]
     pub fn render(&self, now: SystemTime) -> String {
         // Held to the end: of two scrapes at once, one must not clear what the other is about to show.
@@ -267,6 +313,11 @@ impl Metrics {
             tracing::error!(%error, "metrics are incomplete");
         }
         drop(samples);
+        let series = self.table.all();
+        render::append(&mut text, &series);
+        if let Some(read) = &*self.limits.lock() {
+            render::limits(&mut text, &series, self.table.limit_lines(), read);
+        }
         text
     }
 

@@ -1,16 +1,22 @@
 //! What happened? The last room: each exchange that ends is counted in the metrics and written as one line of the access log.
 //!
 //! Invariants: recording never waits, neither for the disk nor for a reader; memory is bounded; nothing secret is written: no prompt, completion,
-//! credential, cookie or query string; and no client can make a new time series.
+//! credential, cookie or query string; and the number of time series is bounded, whatever clients send.
 
 mod access_log;
+mod count;
 mod entry;
 mod families;
+mod histogram;
 mod json;
 mod labels;
 mod line;
 mod metrics;
 mod process;
+mod render;
+mod series;
+mod table;
+mod tenants;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +28,8 @@ use std::{fmt, io};
 
 pub use self::entry::Entry;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
-pub use self::metrics::{InFlight, Metrics};
+pub use self::metrics::{InFlight, LimitLevel, Metrics};
+pub use self::tenants::TenantFigures;
 
 use self::access_log::AccessLog;
 use crate::config::record::Record;

@@ -175,11 +175,18 @@ impl World {
         self.gateway.live().metrics.render(SystemTime::now())
     }
 
-    /// The value of a series in the metrics, by its name and labels as they stand there.
+    /// The sum of the series of a name in the metrics that have these labels, and perhaps more: `name{label="value"}`.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let metrics = self.metrics();
-        let line = metrics.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        line.unwrap_or_else(|| panic!("no series {series} in\n{metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
+        let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+        let labels: Vec<&str> = labels.split_inclusive("\",").map(|label| label.trim_end_matches(',')).collect();
+        let found = metrics.lines().filter(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
+            rest.is_some_and(|rest| labels.iter().all(|label| rest.contains(label)))
+        });
+        let values: Vec<f64> = found.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(!values.is_empty(), "no series {series} in\n{metrics}");
+        values.iter().sum()
     }
 
     /// Waits until nothing is in flight any more: an exchange is over, its line recorded and its upstream connection kept, a little after its client knows.

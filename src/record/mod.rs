@@ -28,7 +28,7 @@ use std::{fmt, io};
 
 pub use self::entry::Entry;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
-pub use self::metrics::{InFlight, LimitLevel, Metrics};
+pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
 pub use self::tenants::TenantFigures;
 
 use self::access_log::AccessLog;

@@ -79,7 +79,7 @@ impl Shown for Section {
 
 impl Shown for Config {
     fn shown(&self) -> Value {
-        let Self { listeners, admin, firewall, identity, policy, limits, upstreams, routes, prices, record } = self;
+        let Self { listeners, admin, firewall, identity, policy, limits, upstreams, routes, prices, record, version: _ } = self;
         let by_name = upstreams.iter().fold(Section::default(), |all, upstream| all.with(&upstream.name, upstream));
         Section::default()
             .with("listeners", listeners.as_slice())

@@ -26,7 +26,9 @@ fn good() -> Vec<(String, Config)> {
 fn every_good_golden_reads_back_as_what_it_was() {
     for (name, config) in good() {
         let shown = config.effective();
-        let again = Config::parse(&shown, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{name}: {faults}\n{shown}"));
+        let mut again = Config::parse(&shown, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{name}: {faults}\n{shown}"));
+        // Of another text, and otherwise the same.
+        again.version.clone_from(&config.version);
         assert_eq!(again, config, "{name}:\n{shown}");
     }
 }

@@ -13,7 +13,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::limits::{Buckets, Limits};
 use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
-use crate::record::{Metrics, Recorder};
+use crate::record::{Metrics, RecordError, Recorder};
 use crate::routes::Routes;
 use crate::upstreams::{UpstreamError, Upstreams};
 
@@ -32,9 +32,9 @@ pub enum BuildError {
     /// The prices can't be used.
     #[error(transparent)]
     Prices(#[from] PricesError),
-    /// The access log can't be opened.
-    #[error("can't open the access log: {0}")]
-    AccessLog(#[from] std::io::Error),
+    /// The access log or the ledger can't be had.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// Everything that follows from the configuration.
@@ -69,7 +69,7 @@ pub struct Live {
     pub bodies: Arc<BodyMemory>,
     /// Every count.
     pub metrics: Arc<Metrics>,
-    /// The access log.
+    /// The access log and the ledger.
     pub recorder: Recorder,
 }
 
@@ -77,7 +77,7 @@ impl Live {
     /// The state that a process begins with.
     ///
     /// # Errors
-    /// Where the access log can't be opened.
+    /// Where the access log or the ledger can't be had.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
         Ok(Self {

@@ -6,16 +6,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
 use http::header::HOST;
+use http::request::Parts;
+use http::uri::Authority;
 
 /// Why a request for figures is refused; none where it is in order. `address` is where the listener was told to listen: on another address than a
 /// loopback one it may have any name.
-pub(super) fn foreign(headers: &HeaderMap, address: SocketAddr) -> Option<String> {
-    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+pub(super) fn foreign(request: &Parts, address: SocketAddr) -> Option<String> {
+    if request.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Some("a page of another site asked for this; open it by itself".to_owned());
     }
-    let host = headers.get(HOST)?.to_str().unwrap_or_default();
+    // HTTP/2 has it in the target. A request without any is no browser's.
+    let authority = request.uri.authority().map(Authority::as_str);
+    let host = request.headers.get(HOST).map(|host| host.to_str().unwrap_or_default()).or(authority)?;
     if !address.ip().is_loopback() || is_this_machine(host) {
         return None;
     }
@@ -38,11 +41,30 @@ mod tests {
 
     #[test]
     fn only_names_that_could_lead_elsewhere_are_foreign() {
-        for own in ["localhost", "LOCALHOST:9090", "localhost.:9090", "gateway.localhost", "127.0.0.1", "127.0.0.1:9090", "[::1]:9090", "[::1]", "10.0.0.7:1"] {
+        for own in [
+            "localhost",
+            "LOCALHOST:9090",
+            "localhost.:9090",
+            "gateway.localhost",
+            "127.0.0.1",
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "[::1]",
+            "10.0.0.7:1",
+        ] {
             assert!(is_this_machine(own), "{own}");
         }
-        for foreign in ["", "example.com", "example.com:9090", "127.0.0.1.example.com", "localhost.example.com", "[::1", "[example.com]", "notlocalhost"] {
-            assert_eq!(is_this_machine(foreign), foreign == "[::1", "{foreign}");
+        for foreign in [
+            "",
+            "example.com",
+            "example.com:9090",
+            "127.0.0.1.example.com",
+            "localhost.example.com",
+            "[example.com]",
+            "notlocalhost",
+            "::1",
+        ] {
+            assert!(!is_this_machine(foreign), "{foreign}");
         }
     }
 }

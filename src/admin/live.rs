@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::readiness::{Unmet, credentials_of};
 use super::shown::Shown;
-use crate::domain::{Tokens, Usd};
-use crate::record::{Distribution, Metrics, TenantFigures};
+use super::usage::tokens_json;
+use crate::domain::Tokens;
+use crate::record::{Metrics, TenantFigures};
 
 /// Tenants in one answer: those that spent or asked most.
 const MOST_TENANTS: usize = 100;
@@ -51,25 +52,22 @@ pub(super) fn figures(metrics: &Metrics, shown: &Shown, unmet: &[Unmet], started
         })
         .collect();
     let mut told = counts(&total);
-    told.extend(
-        [
-            ("version", env!("CARGO_PKG_VERSION").into()),
-            ("config", shown.version.as_str().into()),
-            ("started", seconds(started).into()),
-            ("now", seconds(now).into()),
-            ("ready", unmet.is_empty().into()),
-            ("unmet", json!(unmet)),
-            ("in_flight", figures.in_flight.into()),
-            ("overhead", overhead(&figures.overhead)),
-            ("refusals", figures.refusals.into_iter().map(|(reason, count)| (reason, count.into())).collect::<Map<_, _>>().into()),
-            ("attempts", figures.attempts.into_iter().map(|(outcome, count)| (outcome, count.into())).collect::<Map<_, _>>().into()),
-            ("upstreams", upstreams.into()),
-            ("tenants", tenants.into()),
-            ("tenants_left_out", left_out.into()),
-            ("ledger", shown.ledger.is_some().into()),
-        ]
-        .map(|(key, value): (&str, Value)| (key.to_owned(), value)),
-    );
+    told.extend(object([
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("config", shown.version.as_str().into()),
+        ("started", seconds(started).into()),
+        ("now", seconds(now).into()),
+        ("ready", unmet.is_empty().into()),
+        ("unmet", json!(unmet)),
+        ("in_flight", figures.in_flight.into()),
+        ("overhead", json!({ "bounds": figures.overhead.bounds, "counts": figures.overhead.counts })),
+        ("refusals", object(figures.refusals.into_iter().map(|(reason, count)| (reason, count.into()))).into()),
+        ("attempts", object(figures.attempts.into_iter().map(|(outcome, count)| (outcome, count.into()))).into()),
+        ("upstreams", upstreams.into()),
+        ("tenants", tenants.into()),
+        ("tenants_left_out", left_out.into()),
+        ("ledger", shown.ledger.is_some().into()),
+    ]));
     Value::Object(told)
 }
 
@@ -81,25 +79,19 @@ pub(super) fn limits(metrics: &Metrics, tenant: &str) -> Value {
 
 fn counts(figures: &TenantFigures) -> Map<String, Value> {
     let TenantFigures { tenant: _, requests, refused, errors, tokens, cost, unpriced_requests } = figures;
-    let pairs = [
+    object([
         ("requests", (*requests).into()),
         ("refused", (*refused).into()),
         ("errors", (*errors).into()),
-        ("tokens", in_kinds(*tokens)),
-        ("cost_usd", dollars(*cost)),
+        ("tokens", tokens_json(*tokens)),
+        // Exact: a number would be read as a float.
+        ("cost_usd", cost.to_string().into()),
         ("unpriced_requests", (*unpriced_requests).into()),
-    ];
-    pairs.into_iter().map(|(key, value): (&str, Value)| (key.to_owned(), value)).collect()
+    ])
 }
 
-/// Exact: a number would be read as a float.
-fn dollars(cost: Usd) -> Value {
-    cost.to_string().into()
-}
-
-fn in_kinds(tokens: Tokens) -> Value {
-    let Tokens { input, output, cache_read, cache_write_5m, cache_write_1h, reasoning } = tokens;
-    json!({ "input": input, "output": output, "cache_read": cache_read, "cache_write_5m": cache_write_5m, "cache_write_1h": cache_write_1h, "reasoning": reasoning })
+fn object<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Map<String, Value> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn sum(one: Tokens, other: Tokens) -> Tokens {
@@ -111,10 +103,6 @@ fn sum(one: Tokens, other: Tokens) -> Tokens {
         cache_write_1h: one.cache_write_1h.saturating_add(other.cache_write_1h),
         reasoning: one.reasoning.saturating_add(other.reasoning),
     }
-}
-
-fn overhead(overhead: &Distribution) -> Value {
-    json!({ "bounds": overhead.bounds, "counts": overhead.counts })
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -42,7 +42,19 @@ mod tests {
 
     #[test]
     fn the_page_makes_no_html_of_text_and_no_style_of_attributes() {
-        for way in ["innerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "srcdoc", "eval(", "Function(", "setTimeout(\"", " style=", " onclick=", "javascript:"] {
+        for way in [
+            "innerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "DOMParser",
+            "srcdoc",
+            "eval(",
+            "Function(",
+            "setTimeout(\"",
+            " style=",
+            " onclick=",
+            "javascript:",
+        ] {
             assert!(!HTML.contains(way), "{way}");
         }
     }

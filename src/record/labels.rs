@@ -107,6 +107,8 @@ pub enum Level {
     ClientConnections,
     /// Keys that limits keep a bucket for.
     LimitBuckets,
+    /// The age of the oldest exchange that is not in the ledger yet, in seconds.
+    LedgerLag,
 }
 
 impl Level {
@@ -117,6 +119,7 @@ impl Level {
             Self::BodiesHeld => "tollgate_bodies_held_bytes",
             Self::ClientConnections => "tollgate_client_connections",
             Self::LimitBuckets => "tollgate_limit_buckets",
+            Self::LedgerLag => "tollgate_ledger_lag_seconds",
         }
     }
 
@@ -125,6 +128,7 @@ impl Level {
             Self::BodiesHeld => "Request bodies held in memory.",
             Self::ClientConnections => "Connections that clients have with the listeners.",
             Self::LimitBuckets => "Keys that limits keep a bucket for.",
+            Self::LedgerLag => "Age of the oldest exchange that is not in the ledger yet.",
         }
     }
 }

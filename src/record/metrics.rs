@@ -18,6 +18,7 @@ use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
 use super::labels::{Attempt, Connection, KeyFetch, Level};
+use super::ledger::Faults as LedgerFaults;
 use super::process::Process;
 use super::table::Table;
 use super::tenants::{TenantFigures, figures};
@@ -50,6 +51,7 @@ pub struct Metrics {
     bytes_in: IntCounter,
     bytes_out: IntCounter,
     access_log: Faults,
+    ledger: LedgerFaults,
     issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
@@ -112,6 +114,8 @@ impl Metrics {
         );
         let certificates =
             families.counters("tollgate_certificate_reloads_total", "Changes of certificate files, by what became of them.", &["outcome"]);
+        let ledger_dropped =
+            families.counters("tollgate_ledger_dropped_total", "Exchanges that never reached a table of the ledger.", &["table"]);
         families
             .gauge("tollgate_build_info", "Always 1; the label tells the version.", Some(("version", env!("CARGO_PKG_VERSION"))))
             .set(1);
@@ -140,6 +144,13 @@ impl Metrics {
             access_log: Faults {
                 dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
                 errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
+            },
+            ledger: LedgerFaults {
+                usage_dropped: ledger_dropped.with_label_values(&["usage"]),
+                exchanges_dropped: ledger_dropped.with_label_values(&["exchanges"]),
+                folded: families
+                    .counter("tollgate_ledger_folded_total", "Exchanges whose names became `other` in the ledger, for want of room."),
+                errors: families.counter("tollgate_ledger_errors_total", "Failures to write, open or prune the ledger."),
             },
             issued_keys_refused: families.counter(
                 "tollgate_identity_key_file_errors_total",
@@ -330,6 +341,10 @@ impl Metrics {
 
     pub(super) fn access_log_faults(&self) -> Faults {
         self.access_log.clone()
+    }
+
+    pub(super) fn ledger_faults(&self) -> LedgerFaults {
+        self.ledger.clone()
     }
 }
 

@@ -93,7 +93,7 @@ impl Shown for Duration {
     fn shown(&self) -> Value {
         const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
         let milliseconds = self.as_millis();
-        match UNITS.into_iter().find(|(unit, _)| milliseconds >= *unit && milliseconds % unit == 0) {
+        match UNITS.into_iter().find(|(unit, _)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
             Some((unit, name)) => format!("{}{name}", milliseconds / unit).into(),
             None => format!("{milliseconds}ms").into(),
         }

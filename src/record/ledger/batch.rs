@@ -1,0 +1,163 @@
+//! Exchanges that wait to be written, added up.
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
+
+use super::names::{Key, Named, Names};
+use super::sums::Sums;
+use crate::domain::{Basis, Cost, RequestId, Usage};
+use crate::record::entry::Entry;
+
+/// How much a batch holds. There are two at most, one that fills and one that is being written: some 100 MB where the disk is full and every key is new.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Keys; what comes beyond goes into its tenant's `other`.
+    pub(super) keys: usize,
+    /// Keys, `other`s included; what comes beyond is lost.
+    pub(super) keys_and_others: usize,
+    /// Single exchanges; what comes beyond is lost, and its usage is not.
+    pub(super) exchanges: usize,
+}
+
+impl Bounds {
+    pub(super) const USUAL: Self = Self { keys: 100_000, keys_and_others: 110_000, exchanges: 100_000 };
+}
+
+/// No request id of an upstream is longer, in bytes; Bedrock's have 36.
+const MOST_REQUEST_ID: usize = 128;
+
+/// A batch that was once larger gives its memory back.
+const KEEP: usize = 10_000;
+
+/// What became of an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// It is in its tenant's `other`.
+    pub(super) folded: bool,
+    /// Its usage is lost.
+    pub(super) usage_lost: bool,
+    /// It was to be kept singly, and is not.
+    pub(super) exchange_lost: bool,
+}
+
+/// Sums by key, and the exchanges that are kept singly.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Where the sums of a key are.
+    index: HashMap<Key, usize>,
+    sums: Vec<Sums>,
+    exchanges: Vec<Exchange>,
+    /// When it was begun: as old as its oldest exchange.
+    pub(super) begun: Option<Instant>,
+}
+
+/// One exchange, for `tollgate reconcile`.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// Whose it is: a key's place.
+    pub(super) key: usize,
+    pub(super) began: SystemTime,
+    pub(super) request_id: RequestId,
+    pub(super) upstream_request_id: [u8; MOST_REQUEST_ID],
+    pub(super) upstream_request_id_len: usize,
+    pub(super) usage: Usage,
+    pub(super) cost: Cost,
+}
+
+impl Exchange {
+    /// Ids that are no text, or too long, are none of Bedrock's.
+    fn of(entry: &Entry<'_>, key: usize) -> Option<Self> {
+        let (usage, id) = (entry.usage?, entry.upstream_request_id?);
+        std::str::from_utf8(id).ok()?;
+        let mut upstream_request_id = [0; MOST_REQUEST_ID];
+        upstream_request_id.get_mut(..id.len())?.copy_from_slice(id);
+        Some(Self {
+            key,
+            began: entry.began,
+            request_id: *entry.request_id,
+            upstream_request_id,
+            upstream_request_id_len: id.len(),
+            usage: *usage,
+            cost: entry.cost,
+        })
+    }
+
+    pub(super) fn upstream_request_id(&self) -> &str {
+        let id = self.upstream_request_id.get(..self.upstream_request_id_len);
+        id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn is_estimated(&self) -> bool {
+        self.usage.basis == Basis::Estimated
+    }
+}
+
+impl Batch {
+    /// Takes an exchange in. `singly`: it is also to be kept by itself, where it is metered and has an upstream's request id.
+    pub(super) fn add(&mut self, names: Names<'_>, entry: &Entry<'_>, singly: bool, bounds: Bounds) -> Taken {
+        let mut taken = Taken::default();
+        let mut at = self.place(names, bounds.keys);
+        if at.is_none() {
+            at = self.place(names.folded(), bounds.keys_and_others);
+            taken.folded = at.is_some();
+        }
+        let Some((at, sums)) = at.and_then(|at| self.sums.get_mut(at).map(|sums| (at, sums))) else {
+            return Taken { usage_lost: true, exchange_lost: false, folded: false };
+        };
+        sums.add(&Sums::of(entry));
+        if singly && let Some(exchange) = Exchange::of(entry, at) {
+            if self.exchanges.len() < bounds.exchanges {
+                self.exchanges.push(exchange);
+            } else {
+                taken.exchange_lost = true;
+            }
+        }
+        taken
+    }
+
+    /// Where the sums of `names` are; none where they are new, and there are `most` already.
+    fn place(&mut self, names: Names<'_>, most: usize) -> Option<usize> {
+        if let Some(at) = self.index.get(&names as &dyn Named) {
+            return Some(*at);
+        }
+        if self.index.len() >= most {
+            return None;
+        }
+        let at = self.sums.len();
+        self.sums.push(Sums::default());
+        self.index.insert(names.into(), at);
+        Some(at)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// Each key with its sums, those of key `n` in place `n`.
+    pub(super) fn rows(&self) -> Vec<(Names<'_>, &Sums)> {
+        let mut keys: Vec<_> = self.index.iter().map(|(key, at)| (*at, key.names())).collect();
+        keys.sort_unstable_by_key(|(at, _)| *at);
+        keys.into_iter().map(|(_, names)| names).zip(&self.sums).collect()
+    }
+
+    pub(super) fn exchanges(&self) -> &[Exchange] {
+        &self.exchanges
+    }
+
+    /// How many exchanges are in it: in sums, and singly.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let calls = self.sums.iter().map(|sums| sums.0.first().copied().unwrap_or(0)).fold(0, u64::saturating_add);
+        (calls, u64::try_from(self.exchanges.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Empties it for the next. A batch of usual size keeps its memory.
+    pub(super) fn clear(&mut self) {
+        self.index.clear();
+        self.index.shrink_to(KEEP);
+        self.sums.clear();
+        self.sums.shrink_to(KEEP);
+        self.exchanges.clear();
+        self.exchanges.shrink_to(KEEP);
+        self.begun = None;
+    }
+}

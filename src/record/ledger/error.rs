@@ -1,0 +1,66 @@
+//! What can be wrong with a ledger.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a ledger can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another process, or another recorder of this one, writes it.
+    #[error("ledger `{}`: another gateway writes it; each gateway needs a file of its own", .0.display())]
+    Taken(PathBuf),
+    /// A later gateway wrote it.
+    #[error("ledger `{}`: its schema is version {found}, and this gateway knows {known} at most; run the newer one", .file.display())]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// An earlier gateway wrote it, and whoever only reads does not change it.
+    #[error("ledger `{}`: its schema is version {found}; start the gateway once, it brings it to {known}", .file.display())]
+    Older {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that is read.
+        known: i64,
+    },
+    /// Some other program's database.
+    #[error("`{}` is a database, and no ledger of a gateway", .0.display())]
+    Foreign(PathBuf),
+    /// The file, or the lock beside it, can't be had.
+    #[error("ledger `{}`: {source}", .file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `SQLite` refused.
+    #[error("ledger `{}`: {source}", .file.display())]
+    Sqlite {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The thread that writes can't be started.
+    #[error("no thread for the ledger: {0}")]
+    Thread(io::Error),
+}
+
+impl LedgerError {
+    /// Tells of which file `SQLite` spoke.
+    pub(super) fn sqlite(file: &Path) -> impl Fn(rusqlite::Error) -> Self {
+        move |source| Self::Sqlite { file: file.to_owned(), source }
+    }
+
+    /// Tells of which file the system spoke.
+    pub(super) fn file(file: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File { file: file.to_owned(), source }
+    }
+}

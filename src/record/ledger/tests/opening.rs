@@ -1,0 +1,121 @@
+//! The file: whose it is, of which version, and who may read it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::Connection;
+
+use super::super::schema::{STEPS, migrate, open_to_write};
+use super::*;
+
+#[test]
+fn a_second_writer_is_refused_and_the_first_goes_on() {
+    let dir = Dir::new();
+    let (first, _) = start(&dir.file());
+    let second = Ledger::start(&config(dir.file()), faults(), clock()).err().unwrap();
+    assert!(matches!(second, LedgerError::Taken(_)), "{second}");
+    first.note(&answered(&RequestId::random(), &principal("acme", None), &used(1, 1)));
+    assert!(first.flush(PATIENCE));
+    assert_eq!(calls(&dir.file()), 1);
+}
+
+#[test]
+fn a_successor_has_the_file_once_the_writer_is_gone_and_adds_to_it() {
+    let dir = Dir::new();
+    let (id, ada, usage) = (RequestId::random(), principal("acme", None), used(1, 1));
+    for _ in 0..3 {
+        let (ledger, _) = start(&dir.file());
+        ledger.note(&answered(&id, &ada, &usage));
+        assert!(ledger.flush(PATIENCE));
+    }
+    assert_eq!(calls(&dir.file()), 3);
+}
+
+#[test]
+fn the_file_is_not_for_everyone_to_read() {
+    let dir = Dir::new();
+    let (_ledger, _) = start(&dir.file());
+    for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite.lock"] {
+        let mode = std::fs::metadata(dir.0.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{name}: {mode:o}");
+    }
+}
+
+#[test]
+fn an_older_file_is_brought_up_to_date_and_keeps_its_rows() {
+    let dir = Dir::new();
+    // Version 1, by hand: as `sqlite3` would have made it.
+    let mut connection = Connection::open(dir.file()).unwrap();
+    connection.execute_batch(STEPS[0]).unwrap();
+    connection.execute_batch("PRAGMA application_id = 1953459308; PRAGMA user_version = 1").unwrap();
+    connection.execute("INSERT INTO batches VALUES ('w', 7, 0)", []).unwrap();
+
+    let broken = [STEPS[0], "ALTER TABLE batches ADD COLUMN host TEXT; CREATE TABLE batches (x)"];
+    assert!(matches!(migrate(&mut connection, &dir.file(), &broken), Err(LedgerError::Sqlite { .. })));
+    assert_eq!(number(&dir.file(), "SELECT count(*) FROM pragma_table_info('batches')"), 3, "all of a step or nothing");
+    assert_eq!(number(&dir.file(), "PRAGMA user_version"), 1);
+
+    let steps = [STEPS[0], "ALTER TABLE batches ADD COLUMN host TEXT", "UPDATE batches SET host = 'h' || seq"];
+    migrate(&mut connection, &dir.file(), &steps).unwrap();
+    migrate(&mut connection, &dir.file(), &steps).unwrap();
+    assert_eq!(number(&dir.file(), "PRAGMA user_version"), 3);
+    assert_eq!(number(&dir.file(), "SELECT count(*) FROM batches WHERE host = 'h7'"), 1);
+    drop(connection);
+
+    // This gateway knows no version 3.
+    for error in [open_to_write(&dir.file()).err().unwrap(), usage(&dir.file(), &all(By::Day)).unwrap_err()] {
+        assert!(matches!(error, LedgerError::Newer { found: 3, .. }), "{error}");
+    }
+    let text = Ledger::start(&config(dir.file()), faults(), clock()).err().unwrap().to_string();
+    assert!(text.contains("version 3"), "{text}");
+}
+
+#[test]
+fn what_is_no_ledger_is_left_alone() {
+    let dir = Dir::new();
+    Connection::open(dir.file()).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    assert!(matches!(open_to_write(&dir.file()).err().unwrap(), LedgerError::Foreign(_)));
+    assert!(matches!(usage(&dir.file(), &all(By::Day)).unwrap_err(), LedgerError::Foreign(_)));
+    assert_eq!(number(&dir.file(), "SELECT count(*) FROM sqlite_schema"), 1);
+
+    let text = dir.0.join("text");
+    std::fs::write(&text, "not a database, and longer than the hundred bytes that a header has: ".repeat(20)).unwrap();
+    assert!(matches!(open_to_write(&text).err().unwrap(), LedgerError::Sqlite { .. }));
+
+    let nowhere = dir.0.join("nowhere").join("ledger.sqlite");
+    assert!(matches!(usage(&nowhere, &all(By::Day)).unwrap_err(), LedgerError::File { .. }));
+    assert!(matches!(Ledger::start(&config(nowhere), faults(), clock()).err().unwrap(), LedgerError::File { .. }));
+    // A reader makes no file.
+    let absent = dir.0.join("absent");
+    assert!(usage(&absent, &all(By::Day)).is_err() && !absent.exists());
+    std::fs::write(&absent, "").unwrap();
+    assert!(matches!(usage(&absent, &all(By::Day)).unwrap_err(), LedgerError::Older { found: 0, .. }));
+}
+
+#[test]
+fn readers_see_whole_batches_while_the_writer_writes() {
+    let dir = Dir::new();
+    let (ledger, _) = start(&dir.file());
+    let (id, ada, usage) = (RequestId::random(), principal("acme", None), used(1, 2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..50 {
+                // One batch, of two models.
+                let mut queue = ledger.shared.queue.lock();
+                for model in ["m", "n"] {
+                    let entry = Entry { model: Some(model), ..answered(&id, &ada, &usage) };
+                    queue.waiting.add(Names::of(&entry, &ada), &entry, true, Bounds::USUAL);
+                }
+                drop(queue);
+                assert!(ledger.flush(PATIENCE));
+            }
+        });
+        let mut seen = 0;
+        while seen < 100 {
+            let rows = rows(&dir.file(), By::Model);
+            assert!(rows.windows(2).all(|pair| pair[0].1.calls == pair[1].1.calls), "{rows:?}");
+            let calls = rows.iter().map(|(_, row)| row.calls).sum();
+            assert!(calls >= seen);
+            seen = calls;
+        }
+    });
+}

@@ -1,0 +1,150 @@
+//! The thread `ledger`: it writes what has gathered, twice a second, and deletes what is too old, once an hour.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::warn;
+
+use super::batch::Batch;
+use super::store::Store;
+use super::{Faults, LedgerError};
+use crate::domain::Clock;
+
+/// For how long exchanges gather once the first is there. With the writing itself, the file is less than a second behind.
+const GATHER: Duration = Duration::from_millis(500);
+/// A batch that failed is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Old rows are looked for so often.
+const PRUNE: Duration = Duration::from_hours(1);
+/// The writer complains at most this often.
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
+
+/// What requests and the writer share.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) queue: Mutex<Queue>,
+    /// Notified when an idle writer has work, or one that waits is to stop waiting.
+    pub(super) to_writer: Condvar,
+    /// Notified when a batch is settled.
+    pub(super) settled: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    /// What gathers.
+    pub(super) waiting: Batch,
+    /// When the batch in the writer's hands was begun.
+    writing_since: Option<Instant>,
+    /// How many batches the writer has taken.
+    pub(super) taken: u64,
+    /// How many of them are in the file, or given up.
+    pub(super) settled: u64,
+    /// The writer sleeps and must be woken: so only a first exchange costs a wake-up.
+    pub(super) idle: bool,
+    /// Somebody waits for what is there.
+    pub(super) hurry: bool,
+    /// The writer is to end when nothing waits.
+    pub(super) close: bool,
+}
+
+impl Queue {
+    /// How old the oldest exchange is that is not in the file.
+    pub(super) fn lag(&self, now: Instant) -> Duration {
+        self.writing_since.or(self.waiting.begun).map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}
+
+/// The thread's own.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Store,
+    pub(super) faults: Faults,
+    pub(super) clock: Clock,
+    /// The number of the last batch; a batch that is tried again keeps its number.
+    pub(super) seq: i64,
+    pub(super) complained: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        let mut batch = Batch::default();
+        let mut prune_at = self.clock.monotonic();
+        loop {
+            let close = self.next_batch(&mut batch, prune_at);
+            if !batch.is_empty() {
+                self.write(&batch);
+            }
+            self.settle(&mut batch);
+            if close {
+                return;
+            }
+            if self.clock.monotonic() >= prune_at {
+                prune_at = self.prune();
+            }
+        }
+    }
+
+    /// Waits for exchanges, orders or the time to prune, and swaps what waits for the empty `batch`. Returns whether it is the last.
+    fn next_batch(&self, batch: &mut Batch, prune_at: Instant) -> bool {
+        let mut queue = self.shared.queue.lock();
+        queue.idle = true;
+        let until = prune_at.saturating_duration_since(self.clock.monotonic());
+        let nothing = |queue: &mut Queue| queue.waiting.is_empty() && !queue.hurry && !queue.close;
+        _ = self.shared.to_writer.wait_while_for(&mut queue, nothing, until);
+        queue.idle = false;
+        if !queue.waiting.is_empty() {
+            _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| !queue.hurry && !queue.close, GATHER);
+        }
+        queue.hurry = false;
+        std::mem::swap(&mut queue.waiting, batch);
+        queue.writing_since = batch.begun;
+        queue.taken += 1;
+        queue.close
+    }
+
+    /// Writes a batch, however often it takes. One is given up only where the gateway ends and the last try failed.
+    fn write(&mut self, batch: &Batch) {
+        self.seq += 1;
+        loop {
+            let last_try = self.shared.queue.lock().close;
+            let Err(error) = self.store.write(batch, self.seq, self.clock.wall()) else { return };
+            self.complain("the ledger could not be written, its batch is kept and tried again", &error);
+            if last_try {
+                let (calls, exchanges) = batch.counts();
+                self.faults.usage_dropped.inc_by(calls);
+                self.faults.exchanges_dropped.inc_by(exchanges);
+                return warn!(calls, "the last exchanges are not in the ledger");
+            }
+            let mut queue = self.shared.queue.lock();
+            _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| !queue.hurry && !queue.close, AGAIN);
+            queue.hurry = false;
+        }
+    }
+
+    fn settle(&self, batch: &mut Batch) {
+        batch.clear();
+        let mut queue = self.shared.queue.lock();
+        queue.writing_since = None;
+        queue.settled += 1;
+        self.shared.settled.notify_all();
+    }
+
+    /// Deletes a step's worth of old rows. Returns when the next step is due: at once, where there is more.
+    fn prune(&mut self) -> Instant {
+        let more = self.store.prune(self.clock.wall()).unwrap_or_else(|error| {
+            self.complain("old rows of the ledger could not be deleted", &error);
+            false
+        });
+        self.clock.monotonic() + if more { Duration::ZERO } else { PRUNE }
+    }
+
+    fn complain(&mut self, message: &'static str, error: &LedgerError) {
+        self.faults.errors.inc();
+        let now = self.clock.monotonic();
+        if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
+            self.complained = Some(now);
+            warn!(file = ?self.store.file, %error, errors_total = self.faults.errors.get(), "{message}");
+        }
+    }
+}

@@ -91,7 +91,8 @@ class Browser:
         self.process = subprocess.Popen([program or sys.exit("no Chromium"), *flags], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         port = until("Chromium", lambda: (profile / "DevToolsActivePort").exists() and (profile / "DevToolsActivePort").read_text().split()[0])
         tab = until("a tab", lambda: next((t for t in json.loads(get(f"http://127.0.0.1:{port}/json")) if t["type"] == "page"), None))
-        self.socket = connect(tab["webSocketDebuggerUrl"], max_size=None)
+        self.connection = connect(tab["webSocketDebuggerUrl"], max_size=None)
+        self.socket = self.connection.__enter__()
         self.count, self.complaints = 0, []
         for domain in ["Page", "Runtime", "Log"]:
             self.ask(f"{domain}.enable")
@@ -269,7 +270,7 @@ def look(browser, url, listener, gateway, screenshots):
     complaints = [c for c in browser.complaints if "favicon" not in json.dumps(c)]
     checks.append(("what the browser complained of", [c.get("text") for c in complaints], []))
     compare(checks)
-    # Hidden, it asks no more; where the gateway does not answer, it says so.
+    # Where the gateway does not answer, it says so.
     gateway.terminate()
     gateway.wait()
     until("a page that says it has no answer", lambda: "does not answer" in (browser.run("document.getElementById('notice').textContent") or ""))

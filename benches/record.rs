@@ -9,11 +9,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tollgate::config::record::{AccessLog, Destination, Record};
-use tollgate::domain::{Cost, Method, Principal, Reason, RequestId, Service, Trace};
+use tollgate::config::record::{AccessLog, Destination, Metrics as MetricsConfig, Record};
+use tollgate::domain::{Basis, Cost, GuardrailUnits, Method, Principal, Reason, RequestId, Service, Tokens, Trace, Usage, Usd};
 use tollgate::record::{Entry, Metrics, Recorder};
 
 const THOUSAND: u64 = 1000;
+
+const USAGE: Usage = Usage {
+    tokens: Tokens { input: 1_200, output: 350, cache_read: 4_096, cache_write_5m: 0, cache_write_1h: 0, reasoning: 120 },
+    guardrail: GuardrailUnits {
+        topic: 0,
+        content: 0,
+        content_image: 0,
+        sensitive_information: 0,
+        contextual_grounding: 0,
+        automated_reasoning: 0,
+    },
+    basis: Basis::Reported,
+    tier: None,
+};
 
 fn record(criterion: &mut Criterion) {
     let id = RequestId::random();
@@ -85,10 +99,37 @@ fn record(criterion: &mut Criterion) {
     }
     group.throughput(Throughput::Elements(1));
     group.bench_function("metrics alone", |bench| bench.iter(|| without_log.record(black_box(&answered))));
+    let metered = Entry {
+        streamed: true,
+        usage: Some(&USAGE),
+        cost: Cost::Priced(Usd::from_picos(1_234_567_000)),
+        first_token: Some(Duration::from_millis(310)),
+        last_token: Some(Duration::from_millis(812)),
+        ..answered
+    };
+    // At most 1 µs is the aim.
+    group.bench_function("metrics alone, with usage", |bench| bench.iter(|| without_log.record(black_box(&metered))));
     group.bench_function("in flight", |bench| bench.iter(|| drop(black_box(metrics.in_flight()))));
     group.bench_function("a scrape", |bench| bench.iter(|| metrics.render(SystemTime::UNIX_EPOCH).len()));
+    // At most 100 ms is the aim.
+    let many = fifty_thousand_series(&metered);
+    group.throughput(Throughput::Elements(many.render(SystemTime::UNIX_EPOCH).lines().count() as u64));
+    group.bench_function("a scrape of 50000 series", |bench| bench.iter(|| many.render(SystemTime::UNIX_EPOCH).len()));
     group.finish();
     recorder.flush();
+}
+
+/// As many tenants with all there is to count as there is room for.
+fn fifty_thousand_series(metered: &Entry<'_>) -> Arc<Metrics> {
+    // What is kept free for `other` and for limits comes on top.
+    let metrics = Arc::new(Metrics::build(&MetricsConfig { max_series: 57_000 }, 1));
+    let record = Recorder::build(&Record { access_log: None, ..Record::default() }, Arc::clone(&metrics)).expect("nothing is opened");
+    for number in 0..1000 {
+        let tenant = format!("tenant-{number}").into();
+        let principal = Principal { tenant, user: None, groups: [].into(), method: Method::Jwt, key_id: None };
+        record.record(&Entry { principal: Some(&principal), ..*metered });
+    }
+    metrics
 }
 
 criterion_group!(benches, record);

@@ -23,6 +23,12 @@ use crate::record::{KeyFetch, Level, LimitLevel};
 use crate::state::{BuildError, Live, Snapshot};
 use crate::upstreams::{Addresses, REFRESH, Upstream};
 
+/// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
+const FALL: Duration = Duration::from_secs(2);
+
+/// How often is looked whether all is over.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Idle full buckets are looked for so often.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -47,7 +53,7 @@ pub struct Running {
     proxy: Proxy,
     /// Ends the accepting of connections.
     stop: CancellationToken,
-    /// Ends everything.
+    /// Ends everything: [`Live::over`].
     kill: CancellationToken,
     /// Tells connections that no further request is wanted.
     shutdown: watch::Sender<bool>,
@@ -80,11 +86,11 @@ impl Running {
             listeners: listeners.iter().map(Listener::address).collect(),
             admin: admin.address(),
             proxy: Proxy::new(snapshot, Arc::clone(&live), threads),
-            live,
             readiness,
             serving,
             stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
+            kill: live.over.clone(),
+            live,
             shutdown,
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
@@ -143,15 +149,26 @@ impl Running {
         self.shutdown.send_replace(true);
         self.proxy.close_idle().await;
         self.connections.close();
-        if tokio::time::timeout(grace, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "cut connections that outlived the drain");
+        if tokio::time::timeout(grace, self.idle()).await.is_err() {
+            let (connections, exchanges) = (self.connections.len(), self.live.metrics.under_way());
+            tracing::warn!(connections, exchanges, "cut what outlived the drain");
         }
         self.kill.cancel();
         self.background.close();
         self.background.wait().await;
+        // What was cut is recorded as it falls.
+        drop(tokio::time::timeout(FALL, self.idle()).await);
         let live = Arc::clone(&self.live);
         // It waits for a disk. A panic in it is its own report.
         drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);
+    }
+
+    /// Waits until no connection and no exchange is left: answers may outlive their clients' connections.
+    async fn idle(&self) {
+        self.connections.wait().await;
+        while self.live.metrics.under_way() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Lets the metrics tell which configuration is served, and how much its limits leave each tenant.

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::firewall::{BodyMemory, Firewall};
@@ -32,7 +34,7 @@ pub enum BuildError {
     /// The prices can't be used.
     #[error(transparent)]
     Prices(#[from] PricesError),
-    /// The access log or the ledger can't be had.
+    /// The access log or the ledger can't be had, or spans can't be exported.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -69,15 +71,17 @@ pub struct Live {
     pub bodies: Arc<BodyMemory>,
     /// Every count.
     pub metrics: Arc<Metrics>,
-    /// The access log and the ledger.
+    /// The access log, the ledger and traces.
     pub recorder: Recorder,
+    /// Cancelled when everything ends, what still runs included.
+    pub over: CancellationToken,
 }
 
 impl Live {
     /// The state that a process begins with.
     ///
     /// # Errors
-    /// Where the access log or the ledger can't be had.
+    /// Where the access log or the ledger can't be had, or spans can't be exported.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
         Ok(Self {
@@ -85,6 +89,7 @@ impl Live {
             bodies: BodyMemory::new(config.firewall.body_memory),
             recorder: Recorder::build(&config.record, Arc::clone(&metrics))?,
             metrics,
+            over: CancellationToken::new(),
             clock,
         })
     }

@@ -7,9 +7,9 @@ pub struct Trace {
     pub trace_id: u128,
     /// The caller's span, where the caller told one.
     pub parent: Option<u64>,
-    /// Our own span, and the parent of what the upstream does; never zero.
+    /// The span of our call of the upstream, and the parent of what the upstream does; never zero.
     pub span_id: u64,
-    /// Whether the caller records the trace; where nobody told, whether we do.
+    /// Whether the caller records the trace; once the exchange has begun, whether we do.
     pub sampled: bool,
 }
 

@@ -3,19 +3,15 @@
 //! **A token is a word** between white space. A prompt is every text in the conversation and its system prompt; the answer is `echo:` and the
 //! words of the last message, at most `max_tokens` of them.
 
-use std::collections::BTreeMap;
-
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::faults::Fault;
+use crate::domain::GuardrailUnits;
 
 /// How deep texts are looked for in a prompt.
 const DEPTH: u32 = 16;
 /// How many words an answer has at most when nothing bounds it.
 const MOST_WORDS: usize = 4_096;
-/// How many models the bill tells apart; those beyond are billed to `other`.
-const MOST_MODELS: usize = 1_000;
 
 /// Tokens, as Bedrock counts them: `input` excludes what was read from or written to a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,39 +37,12 @@ impl Usage {
         self.input + self.output + self.cache_read + self.cache_write()
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.input += other.input;
         self.output += other.output;
         self.cache_read += other.cache_read;
         self.cache_write_5m += other.cache_write_5m;
         self.cache_write_1h += other.cache_write_1h;
-    }
-}
-
-/// What one model has been asked for, and how much it has said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Billed {
-    /// Answers begun. A stream that was broken off counts as if it had been whole.
-    pub calls: u64,
-    /// Their tokens.
-    pub usage: Usage,
-}
-
-/// Every model's account.
-#[derive(Debug, Default)]
-pub(super) struct Bill(Mutex<BTreeMap<String, Billed>>);
-
-impl Bill {
-    pub(super) fn add(&self, model: &str, usage: Usage) {
-        let mut accounts = self.0.lock();
-        let model = if accounts.len() < MOST_MODELS || accounts.contains_key(model) { model } else { "other" };
-        let account = accounts.entry(model.to_owned()).or_default();
-        account.calls += 1;
-        account.usage.add(usage);
-    }
-
-    pub(super) fn all(&self) -> BTreeMap<String, Billed> {
-        self.0.lock().clone()
     }
 }
 
@@ -123,7 +92,10 @@ pub(super) struct Knobs {
     words: Option<usize>,
     huge: Option<usize>,
     usage: Option<Usage>,
+    reasoning: u64,
     no_usage: bool,
+    /// What a guardrail says that it used.
+    pub(super) units: Option<GuardrailUnits>,
 }
 
 impl Knobs {
@@ -134,6 +106,8 @@ impl Knobs {
                 Fault::Words(words) => knobs.words = Some(*words),
                 Fault::Huge(mebibytes) => knobs.huge = Some(*mebibytes),
                 Fault::Usage(usage) => knobs.usage = Some(*usage),
+                Fault::Reasoning(tokens) => knobs.reasoning = *tokens,
+                Fault::Units(units) => knobs.units = Some(*units),
                 Fault::NoUsage => knobs.no_usage = true,
                 _ => {}
             }
@@ -153,6 +127,8 @@ pub(super) struct Answer {
     pub(super) usage: Option<Usage>,
     /// What it truly cost, for the bill.
     pub(super) cost: Usage,
+    /// How much of the output was reasoning: told by the shapes that tell it.
+    pub(super) reasoning: u64,
 }
 
 impl Answer {
@@ -168,7 +144,7 @@ impl Answer {
         let output = u64::try_from(words.len()).unwrap_or(u64::MAX);
         let cost = knobs.usage.unwrap_or(Usage { input: prompt.words, output, ..Usage::default() });
         let pieces = words.into_iter().enumerate().map(|(at, word)| if at == 0 { word } else { format!(" {word}") }).collect();
-        Self { pieces, cut_short, usage: (!knobs.no_usage).then_some(cost), cost }
+        Self { pieces, cut_short, usage: (!knobs.no_usage).then_some(cost), cost, reasoning: knobs.reasoning.min(cost.output) }
     }
 
     pub(super) fn text(&self) -> String {

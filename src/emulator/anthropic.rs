@@ -5,20 +5,20 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Knobs, Usage, anthropic_usage, with};
-use super::reply::{Failure, Reply, sse};
+use super::reply::{Event, Failure, Reply, sse};
 use super::runtime::{conversation, parse};
 
-/// `POST /anthropic/v1/messages`: the reply, its cost, the model.
-pub(super) fn messages(body: &[u8], knobs: Knobs) -> Result<(Reply, Usage, String), Failure> {
+/// `POST /anthropic/v1/messages`.
+pub(super) fn messages(body: &[u8], knobs: Knobs) -> Result<Reply, Failure> {
     let body = parse(body)?;
     let model = super::openai::model_of(&body)?;
     let answer = answer(&body, knobs)?;
     let reply = if body.get("stream") == Some(&Value::Bool(true)) {
-        Reply::sse(events(&answer, &model).iter().map(named).collect())
+        Reply::sse(events(&answer, &model).into_iter().map(named).collect())
     } else {
         Reply::json(&message(&answer, &model))
     };
-    Ok((reply, answer.cost, model))
+    Ok(reply.costing(answer.cost, &model))
 }
 
 /// `POST /anthropic/v1/messages/count_tokens`.
@@ -42,20 +42,21 @@ pub(super) fn message(answer: &Answer, model: &str) -> Value {
 }
 
 /// The answer's stream. Each event is one JSON object, with its name under `type`.
-pub(super) fn events(answer: &Answer, model: &str) -> Vec<Value> {
+pub(super) fn events(answer: &Answer, model: &str) -> Vec<Event<Value>> {
     // The first event knows what went in; what comes out is reported in the last but one.
     let begun = answer.usage.map(|usage| anthropic_usage(Usage { output: 1, ..usage }));
     let ended = answer.usage.map(anthropic_usage);
     let stopped = json!({"type": "message_delta", "delta": {"stop_reason": answer.ended("end_turn", "max_tokens"), "stop_sequence": null}});
     let mut events = vec![
-        json!({"type": "message_start", "message": with(shell(model), "usage", begun)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        Event::frame(json!({"type": "message_start", "message": with(shell(model), "usage", begun)})),
+        Event::frame(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})),
     ];
-    let delta = |text: &String| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}});
+    let delta =
+        |text: &String| Event::token(json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}));
     events.extend(answer.pieces.iter().map(delta));
-    events.push(json!({"type": "content_block_stop", "index": 0}));
-    events.push(with(stopped, "usage", ended));
-    events.push(json!({"type": "message_stop"}));
+    events.push(Event::frame(json!({"type": "content_block_stop", "index": 0})));
+    events.push(Event::usage(with(stopped, "usage", ended)));
+    events.push(Event::frame(json!({"type": "message_stop"})));
     events
 }
 
@@ -66,6 +67,6 @@ fn shell(model: &str) -> Value {
     })
 }
 
-fn named(event: &Value) -> Bytes {
-    sse(event.get("type").and_then(Value::as_str), event)
+fn named(event: Event<Value>) -> Event<Bytes> {
+    event.map(|event| sse(event.get("type").and_then(Value::as_str), &event))
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::answer::Usage;
+use crate::domain::GuardrailUnits;
 
 /// The largest number in a spec: a million.
 const MOST: u64 = 1_000_000;
@@ -86,6 +87,10 @@ pub enum Fault {
     Huge(usize),
     /// `usage-100-50`, `usage-100-50-30-20-10`: reports this usage (input, output, cache read, cache written for 5 minutes and for an hour).
     Usage(Usage),
+    /// `reasoning-7`: so many of the output tokens are reported as reasoning, where the API has a place for it (OpenAI's).
+    Reasoning(u64),
+    /// `units-1-2-3-4-5-6`: a guardrail reports this usage (topics, content, images, sensitive information, grounding, automated reasoning).
+    Units(GuardrailUnits),
     /// `no-usage`: reports none.
     NoUsage,
 }
@@ -149,6 +154,20 @@ fn numbered(spec: &str) -> Option<Fault> {
         let usage = Usage { input: next(), output: next(), cache_read: next(), cache_write_5m: next(), cache_write_1h: next() };
         return numbers.next().is_none().then_some(Fault::Usage(usage));
     }
+    if let Some(numbers) = spec.strip_prefix("units-") {
+        let numbers: Vec<u64> = numbers.split('-').map(number).collect::<Option<_>>()?;
+        let &[topic, content, content_image, sensitive_information, contextual_grounding, automated_reasoning] = numbers.as_slice() else {
+            return None;
+        };
+        return Some(Fault::Units(GuardrailUnits {
+            topic,
+            content,
+            content_image,
+            sensitive_information,
+            contextual_grounding,
+            automated_reasoning,
+        }));
+    }
     let (name, value) = spec.rsplit_once('-')?;
     let value = number(value)?;
     let size = usize::try_from(value).ok()?;
@@ -159,6 +178,7 @@ fn numbered(spec: &str) -> Option<Fault> {
         "split" if size > 0 => Fault::Split(size),
         "stall" => Fault::Stall(size),
         "error-frame" => Fault::ErrorFrame(size),
+        "reasoning" => Fault::Reasoning(value),
         "words" => Fault::Words(size),
         "huge" if size <= 100 => Fault::Huge(size),
         _ => return None,

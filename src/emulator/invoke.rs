@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Knobs, Prompt, Usage, with};
 use super::eventstream;
-use super::reply::{Failure, Reply};
+use super::reply::{Event, Failure, Reply};
 use super::runtime::{LATENCY_MS, conversation, converse_usage, parse};
 use super::{anthropic, openai};
 
@@ -131,16 +131,18 @@ impl Family {
     }
 
     /// The chunks of the stream, before the metrics.
-    fn chunks(self, answer: &Answer, asked: &Value, model: &str) -> Vec<Value> {
-        let each = |chunk: &dyn Fn(&str) -> Value| answer.pieces.iter().map(|piece| chunk(piece)).collect::<Vec<_>>();
+    fn chunks(self, answer: &Answer, asked: &Value, model: &str) -> Vec<Event<Value>> {
+        let each = |chunk: &dyn Fn(&str) -> Value| answer.pieces.iter().map(|piece| Event::token(chunk(piece))).collect::<Vec<_>>();
         match self {
             Self::Anthropic => anthropic::events(answer, model),
             Self::Nova => {
-                let mut chunks = vec![json!({"messageStart": {"role": "assistant"}})];
+                let mut chunks = vec![Event::frame(json!({"messageStart": {"role": "assistant"}}))];
                 chunks.extend(each(&|text| json!({"contentBlockDelta": {"delta": {"text": text}, "contentBlockIndex": 0}})));
-                chunks.push(json!({"contentBlockStop": {"contentBlockIndex": 0}}));
-                chunks.push(json!({"messageStop": {"stopReason": answer.ended("end_turn", "max_tokens")}}));
-                chunks.push(json!({"metadata": with(json!({"metrics": {}, "trace": {}}), "usage", answer.usage.map(nova_usage))}));
+                chunks.push(Event::frame(json!({"contentBlockStop": {"contentBlockIndex": 0}})));
+                chunks.push(Event::frame(json!({"messageStop": {"stopReason": answer.ended("end_turn", "max_tokens")}})));
+                chunks.push(Event::frame(
+                    json!({"metadata": with(json!({"metrics": {}, "trace": {}}), "usage", answer.usage.map(nova_usage))}),
+                ));
                 chunks
             }
             Self::TitanText => {
@@ -148,33 +150,33 @@ impl Family {
                 let mut chunks =
                     each(&|text| json!({"outputText": text, "index": 0, "totalOutputTextTokenCount": null, "completionReason": null}));
                 let last = with(last, "totalOutputTextTokenCount", answer.usage.map(|usage| json!(usage.output)));
-                chunks.push(with(last, "inputTextTokenCount", answer.usage.map(|usage| json!(usage.input))));
+                chunks.push(Event::frame(with(last, "inputTextTokenCount", answer.usage.map(|usage| json!(usage.input)))));
                 chunks
             }
             Self::Llama => {
                 let mut chunks = each(&|text| llama(text, None, None));
-                chunks.push(llama("", Some(answer.ended("stop", "length")), answer.usage));
+                chunks.push(Event::frame(llama("", Some(answer.ended("stop", "length")), answer.usage)));
                 chunks
             }
             Self::Mistral => {
                 let mut chunks = each(&|text| json!({"outputs": [{"text": text, "stop_reason": null}]}));
-                chunks.push(json!({"outputs": [{"text": "", "stop_reason": answer.ended("stop", "length")}]}));
+                chunks.push(Event::frame(json!({"outputs": [{"text": "", "stop_reason": answer.ended("stop", "length")}]})));
                 chunks
             }
             Self::CohereCommand => {
                 let mut chunks = each(&|text| json!({"event_type": "text-generation", "text": text, "is_finished": false}));
-                chunks.push(
+                chunks.push(Event::frame(
                     json!({"event_type": "stream-end", "is_finished": true, "finish_reason": answer.ended("COMPLETE", "MAX_TOKENS")}),
-                );
+                ));
                 chunks
             }
-            Self::TitanEmbed | Self::CohereEmbed => vec![self.body(answer, asked, model)],
+            Self::TitanEmbed | Self::CohereEmbed => vec![Event::frame(self.body(answer, asked, model))],
             Self::Chat => openai::chat_chunks(answer, model, true),
         }
     }
 }
 
-pub(super) fn invoke(model: &str, body: &[u8], knobs: Knobs) -> Result<(Reply, Usage), Failure> {
+pub(super) fn invoke(model: &str, body: &[u8], knobs: Knobs) -> Result<Reply, Failure> {
     let body = parse(body)?;
     let family = Family::of(model, &body);
     let answer = family.answer(&body, knobs)?;
@@ -190,23 +192,25 @@ pub(super) fn invoke(model: &str, body: &[u8], knobs: Knobs) -> Result<(Reply, U
                 .header("x-amzn-bedrock-cache-write-input-token-count", usage.cache_write());
         }
     }
-    Ok((reply, answer.cost))
+    Ok(reply.costing(answer.cost, model))
 }
 
-pub(super) fn invoke_stream(model: &str, body: &[u8], knobs: Knobs) -> Result<(Reply, Usage), Failure> {
+pub(super) fn invoke_stream(model: &str, body: &[u8], knobs: Knobs) -> Result<Reply, Failure> {
     let body = parse(body)?;
     let family = Family::of(model, &body);
     let answer = family.answer(&body, knobs)?;
     let mut chunks = family.chunks(&answer, &body, model);
     if let Some(last) = chunks.pop() {
-        chunks.push(with(last, "amazon-bedrock-invocationMetrics", answer.usage.map(metrics)));
+        // The family's own usage event may be an earlier one; the last word is AWS's.
+        chunks.iter_mut().for_each(|chunk| chunk.mark.settles = false);
+        chunks.push(Event::usage(with(last.data, "amazon-bedrock-invocationMetrics", answer.usage.map(metrics))));
     }
-    let event = |chunk: &Value| {
+    let event = |chunk: Value| {
         let payload = json!({"bytes": BASE64_STANDARD.encode(chunk.to_string()), "p": "abcdefgh"});
         eventstream::event("chunk", payload.to_string().as_bytes())
     };
-    let reply = Reply::event_stream(chunks.iter().map(event).collect());
-    Ok((reply.header("x-amzn-bedrock-content-type", http::HeaderValue::from_static("application/json")), answer.cost))
+    let reply = Reply::event_stream(chunks.into_iter().map(|chunk| chunk.map(event)).collect()).costing(answer.cost, model);
+    Ok(reply.header("x-amzn-bedrock-content-type", http::HeaderValue::from_static("application/json")))
 }
 
 fn metrics(usage: Usage) -> Value {

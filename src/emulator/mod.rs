@@ -1,17 +1,22 @@
 //! A stand-in for Amazon Bedrock, for the demo, the tests and the benches: does a request reach Bedrock as Bedrock wants it, and what if Bedrock fails?
 //!
-//! It answers the runtime's operations, a few of the control plane's, the OpenAI and Anthropic shapes, and echoes anything else; it recomputes
+//! It answers the runtime's operations, agents and harnesses, a few of the control plane's, the OpenAI and Anthropic shapes, and echoes anything else; it recomputes
 //! every signature by code of its own ([`verify`]); it refuses what a re-signing gateway must not let through; and it breaks on request
-//! ([`Fault`]). Its invariant: what it says is a function of what it was sent, so a test knows the answer beforehand. Shapes follow
+//! ([`Fault`]). It bills what its models generated ([`Emulator::bills`], and Bedrock's own log of invocations, [`Options::invocation_logs`]), so that a
+//! gateway's figures can be checked against it. Its invariant: what it says is a function of what it was sent, so a test knows the answer beforehand. Shapes follow
 //! botocore 1.44.5's service models. It keeps everything in memory, bounded, and listens on loopback unless told otherwise.
 
+mod agents;
 mod answer;
 mod anthropic;
+mod bill;
 mod canonical;
 mod claim;
 mod control;
 pub mod eventstream;
 mod faults;
+mod guardrail;
+mod invocation_log;
 mod invoke;
 mod openai;
 mod options;
@@ -27,6 +32,7 @@ mod state;
 mod strict;
 #[cfg(test)]
 mod tests;
+mod tier;
 pub mod verify;
 mod wire;
 
@@ -36,7 +42,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use answer::{Billed, Usage};
+pub use answer::Usage;
+pub use bill::{Bill, Billed, REMEMBERED_BILLS};
 pub use faults::{Fault, Manner, Place, UnknownFault};
 pub use options::{Credential, Options, TlsOptions};
 pub use requests::{Outcome, REMEMBERED, REMEMBERED_BODY, SeenBody, SeenRequest};
@@ -44,6 +51,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use self::invocation_log::InvocationLog;
 use self::state::State;
 
 /// A running emulator. Dropping it ends every listener, connection and stream of it.
@@ -128,9 +136,34 @@ impl Emulator {
         self.state.gate.add_permits(events);
     }
 
-    /// What each model (by the id in the path or body) has been asked for and has said.
+    /// What each model (by the id in the path or body) has been asked for and has truly generated: the sums of [`Emulator::bills`], of those forgotten too.
     #[must_use]
     pub fn bill(&self) -> BTreeMap<String, Billed> {
-        self.state.bill.all()
+        self.state.bills.accounts()
+    }
+
+    /// The last [`REMEMBERED_BILLS`] answers of models, oldest first, those still being sent included. An answer is billed from its 200 on; a refused call
+    /// and one that a fault broke off before its answer are on no bill, nor are those that [`Options::quick`] answers. What a request is billed is final
+    /// once [`Emulator::requests_until`] has shown its end.
+    #[must_use]
+    pub fn bills(&self) -> Vec<Bill> {
+        self.state.bills.last()
+    }
+
+    /// Writes what [`Options::invocation_logs`] still holds back to its files; nothing where it isn't set. It blocks on the file system.
+    ///
+    /// # Errors
+    /// Where a directory or file can't be written; what was held back is lost then.
+    pub fn flush_invocation_logs(&self) -> io::Result<()> {
+        self.state.bills.log.as_ref().map_or(Ok(()), InvocationLog::flush)
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // What is still being answered is written when its connection's task has ended, with the last handle on the log.
+        if let Some(log) = &self.state.bills.log {
+            log.flush_or_warn();
+        }
     }
 }

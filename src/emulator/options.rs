@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -30,6 +31,10 @@ pub struct Options {
     pub quick: Option<usize>,
     /// The largest request body, in bytes; a larger one is answered 413.
     pub max_body: usize,
+    /// Where to write Bedrock's own log of model invocations, as it lies in S3: files of JSON lines under
+    /// `AWSLogs/123456789012/BedrockModelInvocationLogs/{region}/YYYY/MM/DD/HH/`. They're written by [`super::Emulator::flush_invocation_logs`], when
+    /// the emulator is dropped, and whenever a megabyte waits.
+    pub invocation_logs: Option<PathBuf>,
     /// Where the time for checking signatures comes from.
     pub clock: Clock,
 }
@@ -45,6 +50,7 @@ impl Default for Options {
             strict: true,
             quick: None,
             max_body: 110 * 1024 * 1024,
+            invocation_logs: None,
             clock: Clock::System,
         }
     }

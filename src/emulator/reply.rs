@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
+use super::answer::Usage;
 use super::eventstream;
 
 /// The content type of AWS's event streams.
@@ -18,13 +19,52 @@ pub(super) struct Reply {
     pub(super) content_type: &'static str,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) content: Content,
+    /// What it costs, and the model that is to be billed; `None` where no model was asked.
+    pub(super) cost: Option<(Usage, String)>,
 }
 
 #[derive(Debug)]
 pub(super) enum Content {
     Whole(Bytes),
     /// A stream's events, each as it goes over the wire.
-    Events(Vec<Bytes>, Framing),
+    Events(Vec<Event<Bytes>>, Framing),
+}
+
+/// An event of a stream, and what the bill must know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Event<T> {
+    pub(super) data: T,
+    pub(super) mark: Mark,
+}
+
+/// What the bill must know of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// How many of the answer's tokens were generated for it.
+    pub(super) tokens: u64,
+    /// Whether it's the answer's last word on its usage.
+    pub(super) settles: bool,
+}
+
+impl<T> Event<T> {
+    /// An event that nothing was generated for.
+    pub(super) const fn frame(data: T) -> Self {
+        Self { data, mark: Mark { tokens: 0, settles: false } }
+    }
+
+    /// An event that holds one token.
+    pub(super) const fn token(data: T) -> Self {
+        Self { data, mark: Mark { tokens: 1, settles: false } }
+    }
+
+    /// The event that carries the final usage.
+    pub(super) const fn usage(data: T) -> Self {
+        Self { data, mark: Mark { tokens: 0, settles: true } }
+    }
+
+    pub(super) fn map<U>(self, into: impl FnOnce(T) -> U) -> Event<U> {
+        Event { data: into(self.data), mark: self.mark }
+    }
 }
 
 /// How a stream's events are framed.
@@ -42,17 +82,39 @@ impl Reply {
             content_type: "application/json",
             headers: Vec::new(),
             content: Content::Whole(Bytes::from(value.to_string())),
+            cost: None,
         }
     }
 
-    pub(super) fn event_stream(events: Vec<Bytes>) -> Self {
-        let content = Content::Events(events, Framing::EventStream);
-        Self { status: StatusCode::OK, content_type: EVENT_STREAM, headers: Vec::new(), content }
+    pub(super) fn event_stream(events: Vec<Event<Bytes>>) -> Self {
+        Self::stream(events, Framing::EventStream, EVENT_STREAM)
     }
 
-    pub(super) fn sse(events: Vec<Bytes>) -> Self {
-        let content = Content::Events(events, Framing::Sse);
-        Self { status: StatusCode::OK, content_type: "text/event-stream; charset=utf-8", headers: Vec::new(), content }
+    pub(super) fn sse(events: Vec<Event<Bytes>>) -> Self {
+        Self::stream(events, Framing::Sse, "text/event-stream; charset=utf-8")
+    }
+
+    fn stream(mut events: Vec<Event<Bytes>>, framing: Framing, content_type: &'static str) -> Self {
+        // Where no event carries the usage, the last one ends the answer.
+        if !events.iter().any(|event| event.mark.settles)
+            && let Some(last) = events.last_mut()
+        {
+            last.mark.settles = true;
+        }
+        Self { status: StatusCode::OK, content_type, headers: Vec::new(), content: Content::Events(events, framing), cost: None }
+    }
+
+    pub(super) fn costing(mut self, cost: Usage, model: &str) -> Self {
+        self.cost = Some((cost, model.to_owned()));
+        self
+    }
+
+    /// How many tokens its events hold, where it's a stream.
+    pub(super) fn stream_tokens(&self) -> Option<u64> {
+        match &self.content {
+            Content::Whole(_) => None,
+            Content::Events(events, _) => Some(events.iter().map(|event| event.mark.tokens).sum()),
+        }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<HeaderValue>) -> Self {

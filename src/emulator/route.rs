@@ -21,10 +21,47 @@ pub(super) enum Operation {
     Models,
     Messages,
     CountMessageTokens,
+    InvokeGuardrailChecks,
+    InvokeAgent,
+    InvokeInlineAgent,
+    InvokeHarness,
+    Retrieve,
+    RetrieveAndGenerate,
     Echo,
 }
 
-/// An operation, and what the path names: a model, a guardrail, a profile, decoded once; empty where it names none.
+impl Operation {
+    /// Its name in botocore's models, or that of the API.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Converse => "Converse",
+            Self::ConverseStream => "ConverseStream",
+            Self::InvokeModel => "InvokeModel",
+            Self::InvokeModelWithResponseStream => "InvokeModelWithResponseStream",
+            Self::CountTokens => "CountTokens",
+            Self::ApplyGuardrail => "ApplyGuardrail",
+            Self::InvokeGuardrailChecks => "InvokeGuardrailChecks",
+            Self::ListFoundationModels => "ListFoundationModels",
+            Self::GetFoundationModel => "GetFoundationModel",
+            Self::ListInferenceProfiles => "ListInferenceProfiles",
+            Self::GetInferenceProfile => "GetInferenceProfile",
+            Self::ChatCompletions => "ChatCompletions",
+            Self::Responses => "Responses",
+            Self::Models => "Models",
+            Self::Messages => "Messages",
+            Self::CountMessageTokens => "CountMessageTokens",
+            Self::InvokeAgent => "InvokeAgent",
+            Self::InvokeInlineAgent => "InvokeInlineAgent",
+            Self::InvokeHarness => "InvokeHarness",
+            Self::Retrieve => "Retrieve",
+            Self::RetrieveAndGenerate => "RetrieveAndGenerate",
+            Self::Echo => "Echo",
+        }
+    }
+}
+
+/// An operation, and what the path names, decoded once: a model, a guardrail, a profile, a session; empty where it names none. An agent, its alias and
+/// the session stand as in the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) operation: Operation,
@@ -51,6 +88,9 @@ fn post(path: &str) -> Option<(Operation, &str)> {
         "/openai/v1/responses" | "/v1/responses" => Operation::Responses,
         "/anthropic/v1/messages" => Operation::Messages,
         "/anthropic/v1/messages/count_tokens" => Operation::CountMessageTokens,
+        "/guardrail-checks/invoke" => Operation::InvokeGuardrailChecks,
+        "/harnesses/invoke" => Operation::InvokeHarness,
+        "/retrieveAndGenerate" => Operation::RetrieveAndGenerate,
         _ => return post_with_name(path),
     };
     Some((operation, ""))
@@ -60,6 +100,18 @@ fn post_with_name(path: &str) -> Option<(Operation, &str)> {
     if let Some(rest) = path.strip_prefix("/guardrail/") {
         let (name, last) = rest.split_once("/version/")?;
         return last.ends_with("/apply").then_some((Operation::ApplyGuardrail, name));
+    }
+    if let Some(rest) = path.strip_prefix("/agents/") {
+        let Some((agent, last)) = rest.split_once('/') else {
+            return (!rest.is_empty()).then_some((Operation::InvokeInlineAgent, rest));
+        };
+        let mut last = last.split('/');
+        let parts = [last.next(), last.next(), last.next(), last.next(), last.next(), last.next()];
+        let [Some("agentAliases"), Some(_), Some("sessions"), Some(_), Some("text"), None] = parts else { return None };
+        return (!agent.is_empty()).then_some((Operation::InvokeAgent, rest.strip_suffix("/text")?));
+    }
+    if let Some(rest) = path.strip_prefix("/knowledgebases/") {
+        return Some((Operation::Retrieve, rest.strip_suffix("/retrieve").filter(|name| !name.contains('/'))?));
     }
     // A model id may hold a raw `/` (an ARN): the operation is the last segment.
     let (name, last) = path.strip_prefix("/model/")?.rsplit_once('/')?;
@@ -102,6 +154,11 @@ mod tests {
                 "arn:aws:bedrock:us-east-1:1:inference-profile/x",
             ),
             ("/guardrail/abc/version/DRAFT/apply", Operation::ApplyGuardrail, "abc"),
+            ("/agents/A/agentAliases/B/sessions/s%3A1/text", Operation::InvokeAgent, "A/agentAliases/B/sessions/s:1"),
+            ("/agents/s-1", Operation::InvokeInlineAgent, "s-1"),
+            ("/agents/", Operation::Echo, ""),
+            ("/agents/A/agentAliases/B/memories", Operation::Echo, ""),
+            ("/knowledgebases/K/retrieve", Operation::Retrieve, "K"),
             ("/model/x", Operation::Echo, ""),
             ("/", Operation::Echo, ""),
         ] {

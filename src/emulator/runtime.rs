@@ -1,4 +1,4 @@
-//! Bedrock runtime's own operations: Converse, its stream, `CountTokens`, `ApplyGuardrail`. Shapes are those of botocore 1.44.5's service model.
+//! Bedrock runtime's own operations: Converse, its stream, `CountTokens`. Shapes are those of botocore 1.44.5's service model.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -6,15 +6,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Knobs, Prompt, Usage, with};
-use super::eventstream;
-use super::reply::{Failure, Reply};
+use super::reply::{Event, Failure, Reply};
+use super::{eventstream, tier};
 
 /// The latency that every answer reports, in milliseconds: a constant, so that answers can be compared.
 pub(super) const LATENCY_MS: u64 = 12;
-/// A text that holds this word is what the emulated guardrail stops.
-const FORBIDDEN: &str = "forbidden";
-/// What a stopped text becomes.
-const STOPPED: &str = "Sorry, the emulated guardrail stopped this.";
 
 /// A JSON body, or the refusal of one that is not.
 pub(super) fn parse(body: &[u8]) -> Result<Value, Failure> {
@@ -36,32 +32,41 @@ pub(super) fn conversation(body: &Value) -> Result<Prompt<'_>, Failure> {
     }
 }
 
-fn converse_answer(body: &[u8], knobs: Knobs) -> Result<Answer, Failure> {
-    let body = parse(body)?;
+fn converse_answer(body: &Value, knobs: Knobs) -> Result<Answer, Failure> {
     let max_tokens = body.pointer("/inferenceConfig/maxTokens").and_then(Value::as_u64);
-    Ok(Answer::to(&conversation(&body)?, max_tokens, knobs))
+    Ok(Answer::to(&conversation(body)?, max_tokens, knobs))
 }
 
-pub(super) fn converse(body: &[u8], knobs: Knobs) -> Result<(Reply, Usage), Failure> {
-    let answer = converse_answer(body, knobs)?;
+pub(super) fn converse(model: &str, body: &[u8], knobs: Knobs) -> Result<Reply, Failure> {
+    let body = parse(body)?;
+    let answer = converse_answer(&body, knobs)?;
     let reply = json!({
         "metrics": {"latencyMs": LATENCY_MS},
         "output": {"message": {"role": "assistant", "content": [{"text": answer.text()}]}},
         "stopReason": answer.ended("end_turn", "max_tokens"),
     });
-    Ok((Reply::json(&with(reply, "usage", answer.usage.map(converse_usage))), answer.cost))
+    let reply = with(reply, "serviceTier", tier::in_body(&body)?);
+    Ok(Reply::json(&with(reply, "usage", answer.usage.map(converse_usage))).costing(answer.cost, model))
 }
 
-pub(super) fn converse_stream(body: &[u8], knobs: Knobs) -> Result<(Reply, Usage), Failure> {
-    let answer = converse_answer(body, knobs)?;
-    let event = |name: &str, payload: Value| eventstream::event(name, with(payload, "p", Some(json!("abcdefgh"))).to_string().as_bytes());
-    let mut events = vec![event("messageStart", json!({"role": "assistant"}))];
-    events.extend(answer.pieces.iter().map(|text| event("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": text}}))));
-    events.push(event("contentBlockStop", json!({"contentBlockIndex": 0})));
-    events.push(event("messageStop", json!({"stopReason": answer.ended("end_turn", "max_tokens")})));
+pub(super) fn converse_stream(model: &str, body: &[u8], knobs: Knobs) -> Result<Reply, Failure> {
+    let body = parse(body)?;
+    let answer = converse_answer(&body, knobs)?;
     let metadata = with(json!({"metrics": {"latencyMs": LATENCY_MS}}), "usage", answer.usage.map(converse_usage));
-    events.push(event("metadata", metadata));
-    Ok((Reply::event_stream(events), answer.cost))
+    let metadata = with(metadata, "serviceTier", tier::in_body(&body)?);
+    Ok(Reply::event_stream(converse_events(&answer, metadata)).costing(answer.cost, model))
+}
+
+/// The events of `ConverseStream`, with `metadata` as the last.
+pub(super) fn converse_events(answer: &Answer, metadata: Value) -> Vec<Event<Bytes>> {
+    let event = |name: &str, payload: Value| eventstream::event(name, with(payload, "p", Some(json!("abcdefgh"))).to_string().as_bytes());
+    let delta = |text: &String| event("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": text}}));
+    let mut events = vec![Event::frame(event("messageStart", json!({"role": "assistant"})))];
+    events.extend(answer.pieces.iter().map(|text| Event::token(delta(text))));
+    events.push(Event::frame(event("contentBlockStop", json!({"contentBlockIndex": 0}))));
+    events.push(Event::frame(event("messageStop", json!({"stopReason": answer.ended("end_turn", "max_tokens")}))));
+    events.push(Event::usage(event("metadata", metadata)));
+    events
 }
 
 pub(super) fn converse_usage(usage: Usage) -> Value {
@@ -92,31 +97,6 @@ pub(super) fn count_tokens(body: &[u8]) -> Result<Reply, Failure> {
         Prompt::of(&plain).words
     };
     Ok(Reply::json(&json!({"inputTokens": count})))
-}
-
-/// Stops a text that holds the word `forbidden`; lets any other pass.
-pub(super) fn apply_guardrail(body: &[u8]) -> Result<Reply, Failure> {
-    let body = parse(body)?;
-    let content = body.get("content").and_then(Value::as_array).ok_or_else(|| Failure::validation("`content` is missing."))?;
-    let texts: Vec<&str> = content.iter().filter_map(|block| block.pointer("/text/text")?.as_str()).collect();
-    let stopped = texts.iter().any(|text| text.contains(FORBIDDEN));
-    let characters: usize = texts.iter().map(|text| text.chars().count()).sum();
-    let units = characters.div_ceil(1_000);
-    let (action, reason) = if stopped { ("GUARDRAIL_INTERVENED", "Guardrail blocked.") } else { ("NONE", "No action.") };
-    let outputs = if stopped { vec![json!({"text": STOPPED})] } else { Vec::new() };
-    let words = json!({"customWords": [{"match": FORBIDDEN, "action": "BLOCKED", "detected": true}], "managedWordLists": []});
-    let assessments = if stopped { vec![json!({"wordPolicy": words})] } else { Vec::new() };
-    Ok(Reply::json(&json!({
-        "usage": {
-            "topicPolicyUnits": 0, "contentPolicyUnits": 0, "wordPolicyUnits": units, "sensitiveInformationPolicyUnits": 0,
-            "sensitiveInformationPolicyFreeUnits": 0, "contextualGroundingPolicyUnits": 0,
-        },
-        "action": action,
-        "actionReason": reason,
-        "outputs": outputs,
-        "assessments": assessments,
-        "guardrailCoverage": {"textCharacters": {"guarded": characters, "total": characters}},
-    })))
 }
 
 /// The answer that [`super::Options::quick`] gives to every unary Converse call: a text of `size` bytes.

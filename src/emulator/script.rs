@@ -12,8 +12,9 @@ use futures_util::{Stream, StreamExt, stream};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Semaphore;
 
+use super::bill::Charge;
 use super::faults::{Fault, Manner, Place};
-use super::reply::{Content, Framing};
+use super::reply::{Content, Event, Framing};
 use super::requests::Watch;
 use super::wire::{Connection, Ending};
 
@@ -22,7 +23,7 @@ const FLUSH: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 enum Step {
-    Send(Bytes),
+    Send(Event<Bytes>),
     Wait(Duration),
     /// Waits for one `release`.
     Gate,
@@ -36,21 +37,29 @@ pub(super) struct ReplyBody {
     content: Playing,
     /// The bytes still to come, where the length is announced.
     left: Option<u64>,
-    watch: Option<Watch>,
+    follow: Follow,
     /// The connection to close behind the answer.
     close_after: Option<Arc<Connection>>,
 }
 
+/// What is told of how the answer goes. The bill is ended before the watch: whoever has seen the end of the exchange may read the bill.
+#[derive(Debug, Default)]
+pub(super) struct Follow {
+    pub(super) charge: Option<Charge>,
+    pub(super) watch: Option<Watch>,
+}
+
 enum Playing {
-    Whole(Option<Bytes>),
-    Script(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
+    Whole(Option<Event<Bytes>>),
+    Script(Pin<Box<dyn Stream<Item = io::Result<Event<Bytes>>> + Send>>),
 }
 
 impl ReplyBody {
     /// A body that is sent at once.
-    pub(super) fn whole(bytes: Bytes, watch: Option<Watch>) -> Self {
+    pub(super) fn whole(bytes: Bytes, follow: Follow) -> Self {
         let left = u64::try_from(bytes.len()).ok();
-        let mut body = Self { content: Playing::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), left, watch, close_after: None };
+        let content = Playing::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()).map(Event::usage));
+        let mut body = Self { content, left, follow, close_after: None };
         if left == Some(0) {
             body.ended();
         }
@@ -58,25 +67,26 @@ impl ReplyBody {
     }
 
     /// A body as `faults` want it.
-    pub(super) fn played(content: Content, faults: &[Fault], watch: Watch, connection: &Arc<Connection>, gate: &Arc<Semaphore>) -> Self {
+    pub(super) fn played(content: Content, faults: &[Fault], follow: Follow, connection: &Arc<Connection>, gate: &Arc<Semaphore>) -> Self {
         let has_length = matches!(content, Content::Whole(_)) || faults.contains(&Fault::ContentLength);
         let length: usize = match &content {
             Content::Whole(bytes) => bytes.len(),
-            Content::Events(events, _) => events.iter().map(Bytes::len).sum(),
+            Content::Events(events, _) => events.iter().map(|event| event.data.len()).sum(),
         };
         let close_after = faults.contains(&Fault::CloseAfter).then(|| Arc::clone(connection));
         let shaping = |fault: &Fault| !matches!(fault, Fault::CloseAfter | Fault::EarlyHints | Fault::SlowFirstByte(_) | Fault::Usage(_));
         let content = match content {
-            Content::Whole(bytes) if close_after.is_none() && !faults.iter().any(shaping) => return Self::whole(bytes, Some(watch)),
-            Content::Whole(bytes) => play(script(vec![bytes], None, faults), connection, gate),
+            Content::Whole(bytes) if close_after.is_none() && !faults.iter().any(shaping) => return Self::whole(bytes, follow),
+            Content::Whole(bytes) => play(script(vec![Event::usage(bytes)], None, faults), connection, gate),
             Content::Events(events, framing) => play(script(events, Some(framing), faults), connection, gate),
         };
         let left = u64::try_from(length).ok().filter(|_| has_length);
-        Self { content: Playing::Script(Box::pin(content)), left, watch: Some(watch), close_after }
+        Self { content: Playing::Script(Box::pin(content)), left, follow, close_after }
     }
 
     fn ended(&mut self) {
-        if let Some(mut watch) = self.watch.take() {
+        self.follow.charge = None;
+        if let Some(mut watch) = self.follow.watch.take() {
             watch.completed();
         }
         if let Some(connection) = self.close_after.take() {
@@ -91,12 +101,15 @@ impl Body for ReplyBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.content {
-            Playing::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Playing::Whole(event) => Poll::Ready(event.take().map(Ok)),
             Playing::Script(script) => script.poll_next_unpin(cx),
         };
         match &next {
-            Poll::Ready(Some(Ok(bytes))) => {
-                let sent = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            Poll::Ready(Some(Ok(event))) => {
+                if let Some(charge) = &mut self.follow.charge {
+                    charge.emitted(event.mark);
+                }
+                let sent = u64::try_from(event.data.len()).unwrap_or(u64::MAX);
                 self.left = self.left.map(|left| left.saturating_sub(sent));
                 if self.left == Some(0) {
                     self.ended();
@@ -104,13 +117,14 @@ impl Body for ReplyBody {
             }
             Poll::Ready(None) => self.ended(),
             Poll::Ready(Some(Err(_))) => {
-                if let Some(mut watch) = self.watch.take() {
+                self.follow.charge = None;
+                if let Some(mut watch) = self.follow.watch.take() {
                     watch.broken();
                 }
             }
             Poll::Pending => {}
         }
-        next.map(|next| next.map(|bytes| bytes.map(Frame::data)))
+        next.map(|next| next.map(|event| event.map(|event| Frame::data(event.data))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -123,15 +137,14 @@ impl Body for ReplyBody {
 }
 
 /// What faults make of an answer's events. A whole answer is one event.
-fn script(events: Vec<Bytes>, framing: Option<Framing>, faults: &[Fault]) -> VecDeque<Step> {
+fn script(mut events: Vec<Event<Bytes>>, framing: Option<Framing>, faults: &[Fault]) -> VecDeque<Step> {
     let mut steps = VecDeque::with_capacity(events.len());
     let split = faults.iter().find_map(|fault| if let Fault::Split(size) = fault { Some(*size) } else { None });
     let last = events.len().saturating_sub(1);
-    let mut events: Vec<Bytes> = events;
     if faults.contains(&Fault::BadCrc)
         && let Some(event) = events.get_mut(1.min(last))
     {
-        *event = with_wrong_last_byte(event);
+        event.data = with_wrong_last_byte(&event.data);
     }
     for (at, event) in events.into_iter().enumerate() {
         for fault in faults {
@@ -145,16 +158,16 @@ fn script(events: Vec<Bytes>, framing: Option<Framing>, faults: &[Fault]) -> Vec
                     return steps;
                 }
                 Fault::Exception { name, after } if here(*after) && framing.is_some() => {
-                    steps.extend(framing.map(|framing| Step::Send(framing.exception(name))));
+                    steps.extend(framing.map(|framing| Step::Send(Event::frame(framing.exception(name)))));
                     return steps;
                 }
                 Fault::ErrorFrame(after) if here(*after) && framing.is_some() => {
-                    steps.extend(framing.map(|framing| Step::Send(framing.error())));
+                    steps.extend(framing.map(|framing| Step::Send(Event::frame(framing.error()))));
                     return steps;
                 }
                 Fault::Break { manner, place, after } if here(*after) => {
                     if *place == Place::MidFrame {
-                        steps.push_back(Step::Send(event.slice(..event.len() / 2)));
+                        steps.push_back(Step::Send(Event::frame(event.data.slice(..event.data.len() / 2))));
                     }
                     steps.push_back(Step::Break(*manner));
                     return steps;
@@ -167,9 +180,10 @@ fn script(events: Vec<Bytes>, framing: Option<Framing>, faults: &[Fault]) -> Vec
     steps
 }
 
-fn push_split(steps: &mut VecDeque<Step>, mut event: Bytes, split: Option<usize>) {
-    while let Some(size) = split.filter(|&size| size < event.len()) {
-        steps.push_back(Step::Send(event.split_to(size)));
+/// An event that is split counts with its last piece.
+fn push_split(steps: &mut VecDeque<Step>, mut event: Event<Bytes>, split: Option<usize>) {
+    while let Some(size) = split.filter(|&size| size < event.data.len()) {
+        steps.push_back(Step::Send(Event::frame(event.data.split_to(size))));
         // Lets the piece go out by itself.
         steps.push_back(Step::Wait(Duration::ZERO));
     }
@@ -188,12 +202,12 @@ fn play(
     steps: VecDeque<Step>,
     connection: &Arc<Connection>,
     gate: &Arc<Semaphore>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+) -> impl Stream<Item = io::Result<Event<Bytes>>> + Send + use<> {
     let start = (steps, Arc::clone(connection), Arc::clone(gate));
     stream::unfold(start, |(mut steps, connection, gate)| async move {
         loop {
             match steps.pop_front()? {
-                Step::Send(bytes) => return Some((Ok(bytes), (steps, connection, gate))),
+                Step::Send(event) => return Some((Ok(event), (steps, connection, gate))),
                 Step::Wait(Duration::ZERO) => tokio::task::yield_now().await,
                 Step::Wait(pause) => tokio::time::sleep(pause).await,
                 // The semaphore is never closed; if it were, the gate would be open.

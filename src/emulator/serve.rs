@@ -13,16 +13,18 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde_json::json;
 
-use super::answer::Knobs;
+use super::answer::{Knobs, Usage};
+use super::bill::{Bill, Charge};
 use super::faults::{self, Fault};
+use super::invocation_log::Record;
 use super::reply::{Failure, Reply};
 use super::requests::{self, Outcome, REMEMBERED_BODY, SeenBody, SeenRequest, Watch};
 use super::route::{Operation, Route};
-use super::script::ReplyBody;
+use super::script::{Follow, ReplyBody};
 use super::state::State;
 use super::verify::{Expected, Received, Unhashed, verify};
 use super::wire::{Connection, Ending};
-use super::{anthropic, canonical, control, invoke, openai, runtime};
+use super::{agents, anthropic, canonical, control, guardrail, invoke, openai, runtime, tier};
 use crate::domain::RequestId;
 
 type Answered = Result<Response<ReplyBody>, Infallible>;
@@ -33,6 +35,22 @@ struct Asked<'a> {
     headers: Vec<(String, Bytes)>,
     body: Bytes,
     sha256: String,
+}
+
+impl Asked<'_> {
+    fn header_list(&self) -> Vec<(&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect()
+    }
+
+    fn received<'a>(&'a self, headers: &'a [(&'a str, &'a [u8])]) -> Received<'a> {
+        Received {
+            method: self.head.method.as_str(),
+            path: self.head.uri.path(),
+            query: self.head.uri.query().unwrap_or_default(),
+            headers,
+            body_sha256: &self.sha256,
+        }
+    }
 }
 
 /// Answers one request. The future is dropped where the peer leaves before the answer has begun.
@@ -56,11 +74,11 @@ pub(super) async fn serve(state: Arc<State>, connection: Arc<Connection>, reques
         outcome: Outcome::Open,
     });
     if let Some(status) = early(&head) {
-        return Ok(finish(&state, &connection, Failure::asked_for(status).reply(), &[], watch));
+        return Ok(finish(&state, &connection, Failure::asked_for(status).reply(), &[], unbilled(watch)));
     }
     let (body, sha256) = match read(body, state.max_body, &mut watch).await {
         Ok(read) => read,
-        Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], watch)),
+        Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], unbilled(watch))),
     };
     // Copied: a slice would keep the whole body in memory.
     let start = body.get(..REMEMBERED_BODY).unwrap_or(&body);
@@ -70,19 +88,43 @@ pub(super) async fn serve(state: Arc<State>, connection: Arc<Connection>, reques
     let route = Route::of(&head.method, head.uri.path());
     let faults = match admit(&state, &asked).and_then(|()| all_faults(&state, &asked, &route, on_connection)) {
         Ok(faults) => faults,
-        Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], watch)),
+        Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], unbilled(watch))),
     };
     let watch = before_the_answer(&connection, &faults, on_connection, watch).await;
     let reply = match status_fault(&state, &asked, &faults) {
         Some(failure) => failure.reply(),
-        None => answer(&state, &asked, &route, Knobs::of(&faults)).unwrap_or_else(|failure| failure.reply()),
+        None => answer(&asked, &route, Knobs::of(&faults)).unwrap_or_else(|failure| failure.reply()),
     };
-    Ok(finish(&state, &connection, reply, &faults, watch))
+    let (id, mut follow) = unbilled(watch);
+    follow.charge = charge(&state, &asked, route.operation, &reply, &id);
+    Ok(finish(&state, &connection, reply, &faults, (id, follow)))
+}
+
+/// How an answer that costs nothing is followed, and its request id.
+fn unbilled(watch: Watch) -> (RequestId, Follow) {
+    (RequestId::random(), Follow { charge: None, watch: Some(watch) })
+}
+
+/// Begins the bill of an answer that a model gave.
+fn charge(state: &State, asked: &Asked<'_>, operation: Operation, reply: &Reply, id: &RequestId) -> Option<Charge> {
+    let (cost, model) = reply.cost.as_ref()?;
+    let headers = asked.header_list();
+    let log = state.bills.log.as_ref();
+    let record = log.and_then(|_| Record::of(operation, &asked.received(&headers), &asked.body, state.clock.wall()));
+    let bill = Bill {
+        request_id: id.as_str().to_owned(),
+        model: model.clone(),
+        operation: operation.name(),
+        usage: Usage::default(),
+        whole: false,
+        ended: false,
+    };
+    Some(state.bills.begin(bill, *cost, reply.stream_tokens(), record))
 }
 
 async fn quick(canned: &Bytes, mut body: Incoming) -> Response<ReplyBody> {
     while let Some(Ok(_)) = body.frame().await {}
-    let mut response = Response::new(ReplyBody::whole(canned.clone(), None));
+    let mut response = Response::new(ReplyBody::whole(canned.clone(), Follow::default()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -138,21 +180,18 @@ fn admit(state: &State, asked: &Asked<'_>) -> Result<(), Failure> {
     if !state.verify {
         return Ok(());
     }
-    let headers: Vec<(&str, &[u8])> = asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
-    let received = Received {
-        method: asked.head.method.as_str(),
-        path: asked.head.uri.path(),
-        query: asked.head.uri.query().unwrap_or_default(),
-        headers: &headers,
-        body_sha256: &asked.sha256,
-    };
+    let headers = asked.header_list();
     let expected = Expected {
         credentials: &state.credentials,
         region: state.region.as_deref(),
         now: state.clock.wall().into(),
         unhashed: Unhashed::Refuse,
     };
-    verify(&received, &expected).map_err(|e| Failure { status: 403, kind: e.error_type(), message: Cow::Owned(e.to_string()) })
+    verify(&asked.received(&headers), &expected).map_err(|e| Failure {
+        status: 403,
+        kind: e.error_type(),
+        message: Cow::Owned(e.to_string()),
+    })
 }
 
 fn all_faults(state: &State, asked: &Asked<'_>, route: &Route, on_connection: u64) -> Result<Vec<Fault>, Failure> {
@@ -205,36 +244,36 @@ fn status_fault(state: &State, asked: &Asked<'_>, faults: &[Fault]) -> Option<Fa
     })
 }
 
-fn answer(state: &State, asked: &Asked<'_>, route: &Route, knobs: Knobs) -> Result<Reply, Failure> {
+fn answer(asked: &Asked<'_>, route: &Route, knobs: Knobs) -> Result<Reply, Failure> {
     let body = &asked.body;
-    let model = &route.name;
-    if model.contains("nonexistent") {
-        return Err(Failure::not_found(format!("Could not find the resource `{model}`.")));
+    let name = &route.name;
+    if name.contains("nonexistent") {
+        return Err(Failure::not_found(format!("Could not find the resource `{name}`.")));
     }
-    let (reply, cost, model) = match route.operation {
-        Operation::Converse => with_model(runtime::converse(body, knobs)?, model),
-        Operation::ConverseStream => with_model(runtime::converse_stream(body, knobs)?, model),
-        Operation::InvokeModel => with_model(invoke::invoke(model, body, knobs)?, model),
-        Operation::InvokeModelWithResponseStream => with_model(invoke::invoke_stream(model, body, knobs)?, model),
-        Operation::ChatCompletions => openai::chat_completions(body, knobs)?,
-        Operation::Responses => openai::responses(body, knobs)?,
-        Operation::Messages => anthropic::messages(body, knobs)?,
-        Operation::CountMessageTokens => return anthropic::count_tokens(body),
-        Operation::CountTokens => return runtime::count_tokens(body),
-        Operation::ApplyGuardrail => return runtime::apply_guardrail(body),
-        Operation::ListFoundationModels => return Ok(control::foundation_models()),
-        Operation::GetFoundationModel => return control::foundation_model(model),
-        Operation::ListInferenceProfiles => return Ok(control::inference_profiles()),
-        Operation::GetInferenceProfile => return control::inference_profile(model),
-        Operation::Models => return Ok(control::models()),
-        Operation::Echo => return Ok(echo(asked)),
-    };
-    state.bill.add(&model, cost);
-    Ok(reply)
-}
-
-fn with_model((reply, cost): (Reply, super::answer::Usage), model: &str) -> (Reply, super::answer::Usage, String) {
-    (reply, cost, model.to_owned())
+    match route.operation {
+        Operation::Converse => runtime::converse(name, body, knobs),
+        Operation::ConverseStream => runtime::converse_stream(name, body, knobs),
+        Operation::InvokeModel => tier::echo(&asked.head.headers, invoke::invoke(name, body, knobs)?),
+        Operation::InvokeModelWithResponseStream => tier::echo(&asked.head.headers, invoke::invoke_stream(name, body, knobs)?),
+        Operation::ChatCompletions => openai::chat_completions(body, knobs),
+        Operation::Responses => openai::responses(body, knobs),
+        Operation::Messages => anthropic::messages(body, knobs),
+        Operation::CountMessageTokens => anthropic::count_tokens(body),
+        Operation::CountTokens => runtime::count_tokens(body),
+        Operation::ApplyGuardrail => guardrail::apply(body, knobs),
+        Operation::InvokeGuardrailChecks => guardrail::checks(body),
+        Operation::InvokeAgent => agents::invoke_agent(name, body, knobs),
+        Operation::InvokeInlineAgent => agents::invoke_inline_agent(name, body, knobs),
+        Operation::InvokeHarness => agents::invoke_harness(body, knobs),
+        Operation::Retrieve => agents::retrieve(body),
+        Operation::RetrieveAndGenerate => agents::retrieve_and_generate(body, knobs),
+        Operation::ListFoundationModels => Ok(control::foundation_models()),
+        Operation::GetFoundationModel => control::foundation_model(name),
+        Operation::ListInferenceProfiles => Ok(control::inference_profiles()),
+        Operation::GetInferenceProfile => control::inference_profile(name),
+        Operation::Models => Ok(control::models()),
+        Operation::Echo => Ok(echo(asked)),
+    }
 }
 
 /// What came, for any operation that the emulator does not know.
@@ -250,19 +289,20 @@ fn echo(asked: &Asked<'_>) -> Reply {
     }))
 }
 
-fn respond(reply: Reply) -> (http::response::Parts, super::reply::Content) {
+/// The response, as `faults` want its body.
+fn finish(
+    state: &State,
+    connection: &Arc<Connection>,
+    reply: Reply,
+    faults: &[Fault],
+    (id, follow): (RequestId, Follow),
+) -> Response<ReplyBody> {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = reply.status;
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-    if let Ok(id) = HeaderValue::from_str(RequestId::random().as_str()) {
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         parts.headers.insert(HeaderName::from_static("x-amzn-requestid"), id);
     }
     parts.headers.extend(reply.headers);
-    (parts, reply.content)
-}
-
-/// The response, as `faults` want its body.
-fn finish(state: &State, connection: &Arc<Connection>, reply: Reply, faults: &[Fault], watch: Watch) -> Response<ReplyBody> {
-    let (parts, content) = respond(reply);
-    Response::from_parts(parts, ReplyBody::played(content, faults, watch, connection, &state.gate))
+    Response::from_parts(parts, ReplyBody::played(reply.content, faults, follow, connection, &state.gate))
 }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::answer::Bill;
+use super::bill::Bills;
 use super::faults::Fault;
+use super::invocation_log::InvocationLog;
 use super::options::{Credential, Options};
 use super::requests::Requests;
 use super::runtime;
@@ -26,7 +27,7 @@ pub(super) struct State {
     pub(super) max_body: usize,
     pub(super) clock: Clock,
     pub(super) requests: Arc<Requests>,
-    pub(super) bill: Bill,
+    pub(super) bills: Arc<Bills>,
     /// One permit for each event that a `gated` stream may emit.
     pub(super) gate: Arc<Semaphore>,
     injected: Mutex<VecDeque<(Fault, u64)>>,
@@ -45,7 +46,7 @@ impl State {
             max_body: options.max_body,
             clock: options.clock,
             requests: Arc::new(Requests::default()),
-            bill: Bill::default(),
+            bills: Arc::new(Bills::logged_to(options.invocation_logs.map(InvocationLog::new))),
             gate: Arc::new(Semaphore::new(0)),
             injected: Mutex::new(VecDeque::new()),
             struck: Mutex::new(HashMap::new()),

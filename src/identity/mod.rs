@@ -208,17 +208,25 @@ impl Identity {
                 Method::Anonymous(everyone) => return Ok(Finding::Known(Arc::clone(everyone))),
             }
         }
-        let signs = self.has(|method| matches!(method, Method::AwsCredentials(_)));
-        let message = match (takes_jwt || takes_keys, signs) {
-            (_, false) => "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`",
-            (false, true) => "no credential: sign the request (SigV4) with a credential of this gateway",
-            (true, true) => "no credential: send a token as `Authorization: Bearer` or in `x-tollgate-token`, or sign the request (SigV4)",
-        };
+        let asks = |is: fn(&Method) -> bool, how: &'static str| Some(how).filter(|_| self.has(is));
+        let ways = [
+            asks(Method::reads_a_token, "send a token as `Authorization: Bearer` or in `x-tollgate-token`"),
+            asks(|method| matches!(method, Method::AwsCredentials(_)), "sign the request (SigV4) with a credential of this gateway"),
+            asks(|method| matches!(method, Method::Certificate(_)), "connect with a client certificate"),
+        ];
+        let message = format!("no credential: {}", ways.into_iter().flatten().collect::<Vec<_>>().join(", or "));
         Err(Rejection::new(Reason::Unauthenticated, message))
     }
 
     fn has(&self, is: impl Fn(&Method) -> bool) -> bool {
         self.methods.iter().any(is)
+    }
+}
+
+impl Method {
+    /// Whether a token would have been looked at.
+    const fn reads_a_token(&self) -> bool {
+        matches!(self, Self::Jwt(_) | Self::ApiKeys(_) | Self::External(_))
     }
 }
 

@@ -60,9 +60,9 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     }
 
     // 4. What does the body say? 3. Is it what was signed? 5. And may they still?
-    let before = exchange.elapsed(clock);
+    let before = exchange.elapsed();
     let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
-    exchange.progress.body_wait = exchange.elapsed(clock).saturating_sub(before);
+    exchange.progress.body_wait = exchange.elapsed().saturating_sub(before);
     exchange.progress.bytes_in = body.len;
     let method = session.req_header().method.as_str();
     let principal = match caller {

@@ -6,21 +6,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
 use super::Plane;
 use super::body::Body;
-use crate::domain::{Call, Clock, Principal, Reason, RequestId, Trace};
+use super::outlive::Departure;
+use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::limits::Admission;
 use crate::record::InFlight;
 use crate::reply::Meter;
 use crate::routes::Plan;
+use crate::state::Live;
 use crate::upstreams::{Endpoint, Upstream};
 
 /// The context that Pingora carries through the hooks.
 pub struct Exchange {
     /// The rules it began with.
     pub(super) plane: Arc<Plane>,
+    /// What lives on.
+    pub(super) live: Arc<Live>,
     /// Its name.
     pub(super) id: RequestId,
     /// Its place in a trace: begun here until the head is read.
@@ -37,6 +41,8 @@ pub struct Exchange {
     pub(super) refused: Option<Reason>,
     /// How far the upstream call and its answer have come.
     pub(super) progress: Progress,
+    /// It has been recorded.
+    pub(super) recorded: bool,
     /// Counts it among those under way; dropped on every path.
     pub(super) _in_flight: InFlight,
 }
@@ -44,6 +50,8 @@ pub struct Exchange {
 /// What is known of a call before it is admitted. An operator must see whose call was refused.
 #[derive(Default)]
 pub(super) struct Known {
+    /// How it is asked.
+    pub(super) method: Method,
     pub(super) principal: Option<Arc<Principal>>,
     pub(super) call: Option<Arc<Call>>,
     /// The policy rules in shadow that would have refused it.
@@ -62,7 +70,7 @@ pub(super) struct Admitted {
 }
 
 /// How far it has come. Times are measured from the exchange's beginning.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Progress {
     /// Spent waiting for the client's body.
     pub(super) body_wait: Duration,
@@ -86,7 +94,9 @@ pub(super) struct Progress {
     pub(super) upstream_request_id: Option<HeaderValue>,
     /// Reads what the answer used, beside it.
     pub(super) meter: Meter,
-    /// Bytes of the answer's body.
+    /// Tells whether the client left, where the answer outlives it.
+    pub(super) departure: Option<Arc<Departure>>,
+    /// Bytes of the answer's body that the client was sent.
     pub(super) bytes_out: u64,
     /// Whether the answer went out whole.
     pub(super) complete: bool,
@@ -108,23 +118,25 @@ impl Progress {
 }
 
 impl Exchange {
-    pub(super) fn begin(plane: Arc<Plane>, clock: &Clock, in_flight: InFlight) -> Self {
+    pub(super) fn begin(plane: Arc<Plane>, live: Arc<Live>) -> Self {
         Self {
             plane,
             id: RequestId::random(),
             trace: Trace::take_up(None),
-            began: clock.monotonic(),
-            began_wall: clock.wall(),
+            began: live.clock.monotonic(),
+            began_wall: live.clock.wall(),
             known: Known::default(),
             admitted: None,
             refused: None,
             progress: Progress::default(),
-            _in_flight: in_flight,
+            recorded: false,
+            _in_flight: live.metrics.in_flight(),
+            live,
         }
     }
 
     /// The time since its beginning.
-    pub(super) fn elapsed(&self, clock: &Clock) -> Duration {
-        clock.monotonic().saturating_duration_since(self.began)
+    pub(super) fn elapsed(&self) -> Duration {
+        self.live.clock.monotonic().saturating_duration_since(self.began)
     }
 }

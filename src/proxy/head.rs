@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use http::header;
+use http::header::{self, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
@@ -40,6 +40,12 @@ pub(super) fn path(head: &RequestHeader) -> &[u8] {
 /// The `Host` header, or HTTP/2's `:authority`.
 pub(super) fn host(head: &RequestHeader) -> Option<&str> {
     head.uri.authority().map(http::uri::Authority::as_str).or_else(|| head.headers.get(header::HOST)?.to_str().ok())
+}
+
+/// The caller's `traceparent`; none where there are several, since each would be another trace.
+pub(super) fn traceparent(head: &RequestHeader) -> Option<&[u8]> {
+    let mut all = head.headers.get_all("traceparent").iter();
+    all.next().filter(|_| all.next().is_none()).map(HeaderValue::as_bytes)
 }
 
 /// The raw path and query.

@@ -9,7 +9,9 @@ mod body;
 mod dial;
 mod exchange;
 mod head;
+mod outlive;
 mod refuse;
+mod report;
 mod send;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -27,11 +29,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::domain::{Call, Cost, Reason, Rejection, Trace};
+use crate::domain::{Reason, Rejection, Trace};
 use crate::listeners::Connection;
-use crate::record::{Attempt, Connection as Taken, Entry};
-use crate::reply::{Ended, Meter};
+use crate::record::{Attempt, Connection as Taken};
+use crate::reply::Meter;
 use crate::state::{Live, Snapshot};
+
+use self::report::Head;
 
 pub use app::Proxy;
 pub use exchange::Exchange;
@@ -65,7 +69,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.plane.load_full(), &self.live.clock, self.live.metrics.in_flight())
+        Exchange::begin(self.plane.load_full(), Arc::clone(&self.live))
     }
 
     /// None: the default adds a compression module.
@@ -86,9 +90,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        exchange.trace = Trace::take_up(session.get_header("traceparent").map(HeaderValue::as_bytes));
+        exchange.known.method = session.req_header().method.clone();
+        exchange.trace = Trace::take_up(head::traceparent(session.req_header()));
+        exchange.trace.sampled = self.live.recorder.samples(&exchange.trace);
         exchange.admitted = Some(admit::admit(self, session, exchange).await?);
-        exchange.progress.admitted = Some(exchange.elapsed(&self.live.clock));
+        exchange.progress.admitted = Some(exchange.elapsed());
         Ok(false)
     }
 
@@ -97,7 +103,7 @@ impl ProxyHttp for Gateway {
         // Before a connection is made: what can't be signed opens none.
         send::keys(admitted, &self.live.clock)?;
         exchange.progress.attempts += 1;
-        exchange.progress.connecting = Some(exchange.elapsed(&self.live.clock));
+        exchange.progress.connecting = Some(exchange.elapsed());
         let (upstream, service, timeouts) = (&admitted.upstream, admitted.call.service.prefix, admitted.plan.timeouts);
         let peers = &exchange.plane.peers;
         let first = exchange.progress.attempts == 1;
@@ -123,13 +129,15 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         self.live.metrics.upstream_connection(if reused { Taken::Reused } else { Taken::New });
-        exchange.progress.connected = Some(exchange.elapsed(&self.live.clock));
+        exchange.progress.connected = Some(exchange.elapsed());
         Ok(())
     }
 
-    async fn upstream_request_filter(&self, _session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
-        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, &exchange.trace, &self.live.clock)?;
-        exchange.progress.sent = Some(exchange.elapsed(&self.live.clock));
+    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
+        let trace = self.live.recorder.passes_on(&exchange.trace).then_some(&exchange.trace);
+        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, trace, &self.live.clock)?;
+        exchange.progress.sent = Some(exchange.elapsed());
+        outlive::outlive(session, exchange);
         Ok(())
     }
 
@@ -172,7 +180,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         self.live.metrics.attempt(Attempt::answered(head.status.as_u16()));
-        exchange.progress.head = Some(exchange.elapsed(&self.live.clock));
+        exchange.progress.head = Some(exchange.elapsed());
         if let Some(admitted) = exchange.admitted.as_mut() {
             admitted.body.release();
         }
@@ -201,16 +209,19 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
         if let Some(bytes) = body.as_ref().filter(|bytes| !bytes.is_empty()) {
-            let at = exchange.elapsed(&self.live.clock);
+            let at = exchange.elapsed();
             exchange.progress.meter.read(bytes, at);
-            exchange.progress.bytes_out += u64::try_from(bytes.len()).unwrap_or(0);
+            if !exchange.progress.departure.as_ref().is_some_and(|departure| departure.has_left()) {
+                exchange.progress.bytes_out += u64::try_from(bytes.len()).unwrap_or(0);
+            }
         }
         exchange.progress.complete |= end;
         Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        refuse::refuse(session, error, exchange, &self.live.clock).await
+        outlive::reveal(session, exchange);
+        refuse::refuse(session, error, exchange).await
     }
 
     /// The one exit has said it already.
@@ -219,52 +230,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let total = exchange.elapsed(&self.live.clock);
-        let admitted = exchange.admitted.as_ref();
-        let call = exchange.known.call.as_deref();
-        let head = session.req_header();
-        let progress = &exchange.progress;
-        let complete = progress.complete && (error.is_none() || exchange.refused.is_some());
-        let ended = if complete { Ended::Whole } else { Ended::Early };
-        let measured = progress.meter.measured(call.filter(|call| call.model.is_some()).map(|call| &call.asked), ended);
-        let cost = measured.usage.as_ref().zip(admitted).map_or(Cost::Nothing, |(usage, admitted)| {
-            exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
-        });
-        self.live.recorder.record(&Entry {
-            request_id: &exchange.id,
-            trace: &exchange.trace,
-            began: exchange.began_wall,
-            client: head::client(session),
-            principal: exchange.known.principal.as_deref(),
-            service: call.map(|call| call.service),
-            method: head.method.as_str(),
-            version: head.version,
-            path: call.map_or_else(|| head::path(head), |call| call.path.as_bytes()),
-            model: call.and_then(|call| call.model.as_deref()),
-            operation: call.map(Call::operation),
-            status: progress.status,
-            reason: exchange.refused,
-            shadow_policy: &exchange.known.shadowed,
-            upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
-            upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
-            attempts: progress.attempts,
-            bytes_in: progress.bytes_in,
-            bytes_out: progress.bytes_out,
-            upstream_time: progress.upstream_time(),
-            total,
-            overhead: progress.overhead(total),
-            complete,
-            client_left: false,
-            streamed: measured.streamed,
-            usage: measured.usage.as_ref(),
-            cost,
-            admitted: progress.admitted,
-            sent: progress.sent,
-            head: progress.head,
-            first_token: measured.first_token,
-            last_token: measured.last_token,
-            user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
-        });
+        outlive::reveal(session, exchange);
+        report::report(exchange, &Head::of(session), error);
         if session.as_downstream_mut().is_body_done()
             && let Some(connection) = connection(session)
         {

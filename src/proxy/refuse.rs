@@ -11,7 +11,7 @@ use pingora_proxy::{FailToProxy, Session};
 use serde_json::json;
 
 use super::exchange::Exchange;
-use crate::domain::{Clock, Reason, Rejection};
+use crate::domain::{Reason, Rejection};
 use crate::record::Attempt;
 
 /// What is left of a refused body may take so long; then the connection ends.
@@ -25,7 +25,7 @@ impl From<Rejection> for Box<Error> {
 }
 
 /// Answers `error`, where there is still someone to answer, and notes it in the exchange.
-pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut Exchange, clock: &Clock) -> FailToProxy {
+pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
     let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
     let answered = answered(session);
     let Some(verdict) = Verdict::of(error, answered) else { return silent };
@@ -55,7 +55,7 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
             exchange.progress.bytes_out = sent;
             exchange.progress.complete = true;
             if reuse {
-                drain(session, exchange, clock).await;
+                drain(session, exchange).await;
             }
             // Where it can't be reused, that is what its keep-alive says: Pingora ends it, and lets the client read first.
             FailToProxy { error_code: status, can_reuse_downstream: true }
@@ -70,12 +70,12 @@ pub(super) fn answered(session: &Session) -> bool {
 }
 
 /// Reads and drops what is left of a refused body: before the exchange ends, for then it would count as the next head. The time is the client's.
-async fn drain(session: &mut Session, exchange: &mut Exchange, clock: &Clock) {
-    let before = exchange.elapsed(clock);
+async fn drain(session: &mut Session, exchange: &mut Exchange) {
+    let before = exchange.elapsed();
     if !matches!(tokio::time::timeout(DRAIN, session.as_downstream_mut().drain_request_body()).await, Ok(Ok(()))) {
         session.set_keepalive(None);
     }
-    exchange.progress.body_wait += exchange.elapsed(clock).saturating_sub(before);
+    exchange.progress.body_wait += exchange.elapsed().saturating_sub(before);
 }
 
 /// What is answered.

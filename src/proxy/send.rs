@@ -14,8 +14,9 @@ use crate::upstreams::{Fate, Keys, Request, fate};
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// Turns the client's head into the one that goes upstream. Signed last: the signature covers what comes before, and a retry may have changed it.
-pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: &Trace, clock: &Clock) -> Result<()> {
+/// Turns the client's head into the one that goes upstream, in `trace`, where the gateway takes part in traces. Signed last: the signature covers what
+/// comes before, and a retry may have changed it.
+pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Option<&Trace>, clock: &Clock) -> Result<()> {
     let Admitted { call, body, endpoint, .. } = admitted;
     let now = clock.wall();
     let keys = keys(admitted, clock)?;
@@ -28,7 +29,13 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: &Tra
     }
     head.insert_header(header::HOST, &*endpoint.host_header)?;
     head.insert_header(header::ACCEPT_ENCODING, "identity")?;
-    head.insert_header("traceparent", trace.traceparent())?;
+    if let Some(trace) = trace {
+        // `tracestate` belongs to the `traceparent` beside it (W3C Trace Context, 3.3): where that was no good, it goes too.
+        if trace.parent.is_none() {
+            head.remove_header("tracestate");
+        }
+        head.insert_header("traceparent", trace.traceparent())?;
+    }
     if body.len > 0 || head.method == http::Method::POST || head.method == http::Method::PUT || head.method == http::Method::PATCH {
         head.insert_header(header::CONTENT_LENGTH, body.len)?;
     }

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
+use crate::domain::Usd;
+
 /// Ends a text that was cut.
 const CUT: &[u8] = "…".as_bytes();
 
@@ -47,6 +49,32 @@ impl<'a> Object<'a> {
     pub(super) fn number(&mut self, key: &'static str, value: u64) {
         self.key(key);
         digits(self.out, value, 1);
+    }
+
+    /// Dollars as an exact decimal number, in a string: most readers take a JSON number for a float, which holds no exact cents.
+    pub(super) fn dollars(&mut self, key: &'static str, value: Usd) {
+        self.key(key);
+        self.out.push(b'"');
+        digits(self.out, value.picos() / Usd::PICOS, 1);
+        let decimals = value.picos() % Usd::PICOS;
+        if decimals > 0 {
+            self.out.push(b'.');
+            digits(self.out, decimals, 12);
+            // It ends: one digit at least is none.
+            while self.out.pop_if(|last| *last == b'0').is_some() {}
+        }
+        self.out.push(b'"');
+    }
+
+    /// 32 digits of lower-case hex.
+    pub(super) fn hex(&mut self, key: &'static str, value: u128) {
+        self.key(key);
+        self.out.push(b'"');
+        self.out.extend((0..32_u32).rev().map(|nibble| {
+            let digit = u8::try_from((value >> (nibble * 4)) & 0xf).unwrap_or_default();
+            if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+        }));
+        self.out.push(b'"');
     }
 
     pub(super) fn boolean(&mut self, key: &'static str, value: bool) {
@@ -227,7 +255,25 @@ mod tests {
         assert_eq!(time(253_402_300_800_000), "1970-01-01T00:00:00.000Z", "no calendar that we write holds the year 10000");
     }
 
+    #[test]
+    fn dollars_end_with_their_last_digit() {
+        for (picos, text) in [(0, "0"), (10 * Usd::PICOS, "10"), (12_500_000_000, "0.0125"), (u64::MAX, "18446744.073709551615")] {
+            assert_eq!(written(|object| object.dollars("key", Usd::from_picos(picos))), text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_sum_is_written_as_it_displays(picos: u64) {
+            let sum = Usd::from_picos(picos);
+            prop_assert_eq!(written(|object| object.dollars("key", sum)), sum.to_string());
+        }
+
+        #[test]
+        fn any_trace_has_all_of_its_digits(trace: u128) {
+            prop_assert_eq!(written(|object| object.hex("key", trace)), format!("{trace:032x}"));
+        }
+
         #[test]
         fn any_bytes_come_back_as_the_text_that_they_are(bytes: Vec<u8>) {
             prop_assert_eq!(text([&bytes, b""], usize::MAX), String::from_utf8_lossy(&bytes));

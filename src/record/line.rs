@@ -2,24 +2,28 @@
 
 use super::entry::Entry;
 use super::json::Object;
+use crate::domain::{Basis, Cost, GuardrailUnits, Usage};
 
 /// Most bytes of a path, before escaping.
 pub(super) const MOST_PATH: usize = 512;
 /// Most bytes of a user agent, before escaping.
 pub(super) const MOST_USER_AGENT: usize = 200;
-/// Most bytes of a model id, a tenant, a user, an upstream's key or its request id, before escaping.
+/// Most bytes of a model id, a tenant, a user, a key's id, an upstream's key or its request id, before escaping.
 pub(super) const MOST_NAME: usize = 256;
 /// Most bytes of a method, before escaping: any token is one.
 pub(super) const MOST_METHOD: usize = 32;
+/// Most bytes of an operation: [`Call::operation`](crate::domain::Call::operation) has no more.
+pub(super) const MOST_OPERATION: usize = 40;
 
 /// Stands in the path for the model id, so that lines of one operation have one path.
 const MODEL: &[u8] = b"{model}";
 
-/// Appends the line of `entry` and its line feed. With the bounds above it has at most 15,000 bytes (each byte escaped to six), and about 600 usually.
+/// Appends the line of `entry` and its line feed. With the bounds above it has at most 17,500 bytes (each byte escaped to six), and about 900 usually.
 pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let mut object = Object::begin(out);
     object.time("time", entry.began);
     object.text("request_id", [entry.request_id.as_str().as_bytes()], MOST_NAME);
+    object.hex("trace_id", entry.trace.trace_id);
     if let Some(client) = entry.client {
         object.address("client", client);
     }
@@ -28,12 +32,18 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
         if let Some(user) = &principal.user {
             object.text("user", [user.as_bytes()], MOST_NAME);
         }
+        if let Some(key) = &principal.key_id {
+            object.text("key_id", [key.as_bytes()], MOST_NAME);
+        }
         object.text("identity", [principal.method.label().as_bytes()], MOST_NAME);
     }
     object.text("http_version", [version(entry.version)], MOST_NAME);
     object.text("method", [entry.method.as_bytes()], MOST_METHOD);
     if let Some(service) = entry.service {
         object.text("service", [service.prefix.as_bytes()], MOST_NAME);
+    }
+    if let Some(operation) = entry.operation {
+        object.text("operation", [operation.as_bytes()], MOST_OPERATION);
     }
     path(&mut object, entry.path, entry.model);
     if let Some(model) = entry.model {
@@ -49,6 +59,12 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
         object.text("shadow_policy", [entry.shadow_policy.join(",").as_bytes()], MOST_NAME);
     }
     object.boolean("complete", entry.complete);
+    if entry.client_left {
+        object.boolean("client_left", true);
+    }
+    if entry.streamed {
+        object.boolean("streamed", true);
+    }
     if let Some(upstream) = entry.upstream {
         object.text("upstream", [upstream.as_bytes()], MOST_NAME);
     }
@@ -58,8 +74,18 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     object.number("attempts", entry.attempts.into());
     object.number("bytes_in", entry.bytes_in);
     object.number("bytes_out", entry.bytes_out);
-    if let Some(time) = entry.upstream_time {
-        object.number("upstream_us", micros(time));
+    if let Some(used) = entry.usage {
+        usage(&mut object, used);
+    }
+    match entry.cost {
+        Cost::Nothing => {}
+        Cost::Priced(sum) => object.dollars("cost_usd", sum),
+        Cost::Unpriced => object.boolean("unpriced", true),
+    }
+    for (key, time) in [("upstream_us", entry.upstream_time), ("first_token_us", entry.first_token), ("last_token_us", entry.last_token)] {
+        if let Some(time) = time {
+            object.number(key, micros(time));
+        }
     }
     object.number("overhead_us", micros(entry.overhead));
     object.number("total_us", micros(entry.total));
@@ -68,6 +94,42 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     object.end();
     out.push(b'\n');
+}
+
+/// What it used: input and output always, the rest where there is any.
+fn usage(object: &mut Object<'_>, usage: &Usage) {
+    let basis: &[u8] = match usage.basis {
+        Basis::Reported => b"reported",
+        Basis::Estimated => b"estimated",
+    };
+    object.text("usage", [basis], MOST_NAME);
+    let tokens = &usage.tokens;
+    object.number("input_tokens", tokens.input);
+    object.number("output_tokens", tokens.output);
+    for (key, count) in [
+        ("cache_read_tokens", tokens.cache_read),
+        ("cache_write_5m_tokens", tokens.cache_write_5m),
+        ("cache_write_1h_tokens", tokens.cache_write_1h),
+        ("reasoning_tokens", tokens.reasoning),
+        ("guardrail_units", guardrail_units(usage)),
+    ] {
+        if count > 0 {
+            object.number(key, count);
+        }
+    }
+    if let Some(tier) = usage.tier {
+        object.text("service_tier", [tier.label().as_bytes()], MOST_NAME);
+    }
+}
+
+/// Text units and images that guardrails looked at, all policies together.
+fn guardrail_units(usage: &Usage) -> u64 {
+    // Named one by one: a policy to come must be thought of here, or this does not compile.
+    let GuardrailUnits { topic, content, content_image, sensitive_information, contextual_grounding, automated_reasoning } =
+        usage.guardrail;
+    [topic, content, content_image, sensitive_information, contextual_grounding, automated_reasoning]
+        .into_iter()
+        .fold(0, u64::saturating_add)
 }
 
 /// The path without a query, and with `{model}` in place of the model id.

@@ -37,7 +37,7 @@ const UPSTREAM_SECONDS: [f64; 18] =
 pub struct Metrics {
     registry: Registry,
     /// What has labels that come from calls.
-    table: Table,
+    pub(super) table: Table,
     /// By rule; the names are the configuration's.
     policy_shadow: IntCounterVec,
     attempts: [IntCounter; Attempt::ALL.len()],
@@ -45,6 +45,7 @@ pub struct Metrics {
     turned_away: [IntCounter; TurnedAway::ALL.len()],
     certificates: [IntCounter; Reread::ALL.len()],
     in_flight: IntGauge,
+    draining: IntGauge,
     retries: IntCounter,
     overhead: Histogram,
     upstream: Histogram,
@@ -52,6 +53,7 @@ pub struct Metrics {
     bytes_out: IntCounter,
     access_log: Faults,
     ledger: LedgerFaults,
+    traces_dropped: IntCounter,
     issued_keys_refused: IntCounter,
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
@@ -128,6 +130,7 @@ impl Metrics {
             turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
             certificates: Reread::ALL.map(|outcome| certificates.with_label_values(&[outcome.label()])),
             in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
+            draining: families.gauge("tollgate_answers_draining", "Answers that are read to their end though their client left.", None),
             retries: families.counter("tollgate_retries_total", "Tries to have a request answered upstream beyond the first."),
             overhead: families.histogram(
                 "tollgate_overhead_seconds",
@@ -152,6 +155,7 @@ impl Metrics {
                     .counter("tollgate_ledger_folded_total", "Exchanges whose names became `other` in the ledger, for want of room."),
                 errors: families.counter("tollgate_ledger_errors_total", "Failures to write, open or prune the ledger."),
             },
+            traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
                 "tollgate_identity_key_file_errors_total",
                 "Looks at a file of issued keys that could not be used; the last good keys stay.",
@@ -203,11 +207,24 @@ impl Metrics {
         }
     }
 
+    /// How many exchanges are in flight.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        u64::try_from(self.in_flight.get()).unwrap_or(0)
+    }
+
     /// Counts an exchange as in flight until the guard is dropped.
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Counts an answer that outlives its client, until the guard is dropped.
+    #[must_use]
+    pub fn draining(&self) -> InFlight {
+        self.draining.inc();
+        InFlight(self.draining.clone())
     }
 
     /// Shows a policy rule in shadow from the beginning, at zero.
@@ -338,6 +355,10 @@ impl Metrics {
 
     /// Prometheus' text format, which [`Metrics::render`] writes.
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    pub(super) fn traces_dropped(&self) -> IntCounter {
+        self.traces_dropped.clone()
+    }
 
     pub(super) fn access_log_faults(&self) -> Faults {
         self.access_log.clone()

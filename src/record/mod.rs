@@ -1,12 +1,13 @@
-//! What happened? The last room: each exchange that ends is counted in the metrics, written as one line of the access log, and added up
-//! in the ledger.
+//! What happened, and what did it cost? The last room: each exchange that ends is counted in the metrics, written as one line of the access log, added
+//! up in the ledger, and exported as spans where its trace is sampled.
 //!
-//! Invariants: recording never waits, neither for the disk nor for a reader; memory is bounded; nothing secret is written: no prompt, completion,
-//! credential, cookie or query string; and the number of time series is bounded, whatever clients send.
+//! Invariants: recording never waits, neither for the disk, nor a reader, nor a collector; memory is bounded; nothing secret is written: no prompt,
+//! completion, credential, cookie or query string; and the number of time series is bounded, whatever clients send.
 
 mod access_log;
 mod count;
 mod entry;
+mod error;
 mod families;
 mod histogram;
 mod json;
@@ -19,16 +20,18 @@ mod render;
 mod series;
 mod table;
 mod tenants;
+mod traces;
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 pub use self::entry::Entry;
+pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
 pub use self::ledger::{By, LedgerError, UsageQuery, UsageRow, usage};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
@@ -36,25 +39,17 @@ pub use self::tenants::TenantFigures;
 
 use self::access_log::AccessLog;
 use self::ledger::Ledger;
+use self::traces::Traces;
 use crate::config::record::Record;
-use crate::domain::Clock;
-
-/// Why exchanges can't be written down.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The access log can't be opened, or has no thread.
-    #[error("can't open the access log: {0}")]
-    AccessLog(#[from] io::Error),
-    /// The ledger can't be used.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
+use crate::domain::{Clock, Trace};
 
 /// How long a shutdown waits for the access log's destination, and again for the ledger's file, to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits for the collector of traces, whose loss is the lesser one.
+const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
-    /// Where a thread puts a line together. It grows to the longest line seen, 15,000 bytes at most, and stays.
+    /// Where a thread puts a line together. It grows to the longest line seen, 17,500 bytes at most, and stays.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -66,28 +61,53 @@ pub struct Recorder {
     metrics: Arc<Metrics>,
     access_log: Option<AccessLog>,
     ledger: Option<Ledger>,
+    traces: Option<Traces>,
 }
 
 impl Recorder {
-    /// Opens what `config` names, and counts in `metrics`. Where there is an access log or a ledger, a thread of that name is started; it ends when
-    /// the recorder is dropped, after it has written what was left.
+    /// Opens what `config` names, and counts in `metrics`. Where there is an access log, a ledger or a collector of traces, a thread is started for
+    /// each; it ends when the recorder is dropped, after it has written what was left.
     ///
     /// # Errors
-    /// When the access log's file can't be opened for appending, the ledger can't be used, or no thread can be started.
+    /// [`RecordError`]: when the access log's file can't be opened for appending, the ledger can't be used, spans can't be exported, or no thread can be
+    /// started.
     pub fn build(config: &Record, metrics: Arc<Metrics>) -> Result<Self, RecordError> {
-        let access_log = config.access_log.as_ref().map(|log| AccessLog::start(&log.to, metrics.access_log_faults())).transpose()?;
+        let access_log = config.access_log.as_ref().map(|log| AccessLog::start(&log.to, metrics.access_log_faults()));
+        let access_log = access_log.transpose().map_err(RecordError::AccessLog)?;
         let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger, metrics.ledger_faults(), Clock::System)).transpose()?;
         if let Some(ledger) = &ledger {
             metrics.sample(Level::LedgerLag, ledger.lag());
         }
-        Ok(Self { metrics, access_log, ledger })
+        let traces = config.traces.as_ref().map(|traces| Traces::start(traces, metrics.traces_dropped())).transpose()?;
+        Ok(Self { metrics, access_log, ledger, traces })
     }
 
-    /// Counts an exchange that has ended, and leaves its line to be written. Never blocks; allocates nothing once the buffers have grown.
+    /// Whether the upstream is told [`Trace::traceparent`]. Where no spans are exported and the caller told a trace, the caller's own header goes on as
+    /// it came: ours would name a span that nobody records.
+    #[must_use]
+    pub const fn passes_on(&self, trace: &Trace) -> bool {
+        self.traces.is_some() || trace.parent.is_none()
+    }
+
+    /// Whether an exchange in this trace counts as recorded, for [`Trace::sampled`]: to be asked once, when it begins. Where its caller records it; where
+    /// it begins here, if its id is among the share that `record.traces` samples. Where no spans are exported, each that begins here is: the access log
+    /// has its id, and an agent upstream is not to take silence for an order not to record.
+    #[must_use]
+    pub fn samples(&self, trace: &Trace) -> bool {
+        self.traces.as_ref().map_or(trace.sampled || trace.parent.is_none(), |traces| traces.samples(trace))
+    }
+
+    /// Counts an exchange that has ended, and leaves its line and its spans to be written. Never blocks; allocates nothing once the buffers have grown,
+    /// spans apart.
     pub fn record(&self, entry: &Entry<'_>) {
         self.metrics.count(entry);
         if let Some(ledger) = &self.ledger {
             ledger.note(entry);
+        }
+        if entry.trace.sampled
+            && let Some(traces) = &self.traces
+        {
+            traces.export(entry);
         }
         let Some(log) = &self.access_log else { return };
         LINE.with_borrow_mut(|line| {
@@ -105,7 +125,8 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything recorded so far is written, for five seconds at most each for log and ledger: for shutdown, when nothing is in flight any more.
+    /// Waits until everything recorded so far is written, for five seconds at most each for log and ledger, and exported, for three: for shutdown, when
+    /// nothing is in flight any more.
     /// It blocks the thread.
     pub fn flush(&self) {
         if let Some(log) = &self.access_log
@@ -118,6 +139,11 @@ impl Recorder {
         {
             tracing::warn!("the ledger did not take the last exchanges in time");
         }
+        if let Some(traces) = &self.traces
+            && !traces.flush(TRACES_PATIENCE)
+        {
+            tracing::warn!("the collector of traces did not take the last spans in time");
+        }
     }
 }
 
@@ -126,6 +152,7 @@ impl fmt::Debug for Recorder {
         f.debug_struct("Recorder")
             .field("access_log", &self.access_log.is_some())
             .field("ledger", &self.ledger.is_some())
+            .field("traces", &self.traces.is_some())
             .finish_non_exhaustive()
     }
 }

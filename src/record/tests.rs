@@ -1,3 +1,5 @@
+mod calls;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -8,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::record::{AccessLog as AccessLogConfig, Destination};
-use crate::domain::{Cost, Method, Principal, Reason, RequestId, SERVICES, Service, Trace};
+use crate::domain::{
+    Basis, Cost, GuardrailUnits, Method, Principal, Reason, RequestId, SERVICES, Service, Tier, Tokens, Trace, Usage, Usd,
+};
 
 /// Rules that would have refused.
 static SHADOW: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["trial".into(), "later".into()]);
@@ -16,13 +20,28 @@ static SHADOW: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["trial".into(), "late
 const TRACE: Trace =
     Trace { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, parent: None, span_id: 0x00f0_67aa_0ba9_02b7, sampled: true };
 
+/// Usage of every kind.
+const USED: Usage = Usage {
+    tokens: Tokens { input: 1_200, output: 340, cache_read: 5_000, cache_write_5m: 60, cache_write_1h: 7, reasoning: 90 },
+    guardrail: GuardrailUnits {
+        topic: 1,
+        content: 2,
+        content_image: 4,
+        sensitive_information: 8,
+        contextual_grounding: 16,
+        automated_reasoning: 32,
+    },
+    basis: Basis::Reported,
+    tier: Some(Tier::Flex),
+};
+
 const BEGAN: Duration = Duration::from_millis(1_795_352_444_123);
 
-fn principal(tenant: &str, user: Option<&str>) -> Principal {
-    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt, key_id: None }
+pub(super) fn principal(tenant: &str, user: Option<&str>) -> Principal {
+    Principal { tenant: tenant.into(), user: user.map(Into::into), groups: [].into(), method: Method::Jwt, key_id: Some("kid-7".into()) }
 }
 
-fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
+pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
     Entry {
         request_id: id,
         trace: &TRACE,
@@ -47,20 +66,20 @@ fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a> {
         total: Duration::from_micros(815_250),
         overhead: Duration::from_nanos(41_700),
         complete: true,
-        client_left: false,
-        streamed: false,
-        usage: None,
-        cost: Cost::Nothing,
-        admitted: None,
-        sent: None,
-        head: None,
-        first_token: None,
-        last_token: None,
+        client_left: true,
+        streamed: true,
+        usage: Some(&USED),
+        cost: Cost::Priced(Usd::from_picos(12_500_000_000)),
+        admitted: Some(Duration::from_micros(50)),
+        sent: Some(Duration::from_micros(90)),
+        head: Some(Duration::from_micros(812_090)),
+        first_token: Some(Duration::from_micros(812_300)),
+        last_token: Some(Duration::from_micros(815_100)),
         user_agent: Some(b"Boto3/1.44.5"),
     }
 }
 
-fn bare(id: &RequestId) -> Entry<'_> {
+pub(super) fn bare(id: &RequestId) -> Entry<'_> {
     Entry {
         request_id: id,
         trace: &TRACE,
@@ -131,11 +150,14 @@ fn a_line_is_what_the_contract_says() {
         line_of(&full(&id, &principal)),
         format!(
             concat!(
-                r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","client":"192.0.2.7","tenant":"acme","user":"ada","identity":"jwt","#,
-                r#""http_version":"1.1","method":"POST","service":"bedrock-runtime","path":"/model/{{model}}/converse","model":"amazon.nova-lite-v1:0","#,
-                r#""status":502,"reason":"upstream_broken","shadow_policy":"trial,later","complete":true,"upstream":"primary","#,
-                r#""upstream_request_id":"7e9d2f4a","attempts":2,"#,
-                r#""bytes_in":1500,"bytes_out":320,"upstream_us":812000,"overhead_us":41,"total_us":815250,"user_agent":"Boto3/1.44.5"}}"#,
+                r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
+                r#""client":"192.0.2.7","tenant":"acme","user":"ada","key_id":"kid-7","identity":"jwt","#,
+                r#""http_version":"1.1","method":"POST","service":"bedrock-runtime","operation":"converse","path":"/model/{{model}}/converse","model":"amazon.nova-lite-v1:0","#,
+                r#""status":502,"reason":"upstream_broken","shadow_policy":"trial,later","complete":true,"client_left":true,"streamed":true,"#,
+                r#""upstream":"primary","upstream_request_id":"7e9d2f4a","attempts":2,"bytes_in":1500,"bytes_out":320,"#,
+                r#""usage":"reported","input_tokens":1200,"output_tokens":340,"cache_read_tokens":5000,"cache_write_5m_tokens":60,"#,
+                r#""cache_write_1h_tokens":7,"reasoning_tokens":90,"guardrail_units":63,"service_tier":"flex","cost_usd":"0.0125","#,
+                r#""upstream_us":812000,"first_token_us":812300,"last_token_us":815100,"overhead_us":41,"total_us":815250,"user_agent":"Boto3/1.44.5"}}"#,
                 "\n"
             ),
             id
@@ -145,7 +167,7 @@ fn a_line_is_what_the_contract_says() {
         line_of(&bare(&id)),
         format!(
             concat!(
-                r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","http_version":"2","method":"GET","path":"/","complete":false,"#,
+                r#"{{"time":"2026-11-22T13:00:44.123Z","request_id":"{}","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","http_version":"2","method":"GET","path":"/","complete":false,"#,
                 r#""attempts":0,"bytes_in":0,"bytes_out":0,"overhead_us":0,"total_us":0}}"#,
                 "\n"
             ),
@@ -155,18 +177,36 @@ fn a_line_is_what_the_contract_says() {
 }
 
 #[test]
+fn what_was_not_used_is_not_written() {
+    let id = RequestId::random();
+    let tokens = Tokens { input: 0, output: 3, ..Tokens::default() };
+    let used = Usage { tokens, guardrail: GuardrailUnits::default(), basis: Basis::Estimated, tier: None };
+    let line = line_of(&Entry { usage: Some(&used), cost: Cost::Unpriced, ..bare(&id) });
+    let expected = r#""bytes_out":0,"usage":"estimated","input_tokens":0,"output_tokens":3,"unpriced":true,"overhead_us":0"#;
+    assert!(line.contains(expected), "{line}");
+    let guarded = Usage { guardrail: GuardrailUnits { topic: u64::MAX, content: 1, ..used.guardrail }, ..used };
+    assert!(line_of(&Entry { usage: Some(&guarded), ..bare(&id) }).contains(&format!("\"guardrail_units\":{}", u64::MAX)));
+}
+
+#[test]
 fn the_contract_names_every_field_in_order() {
     let id = RequestId::random();
-    let line = line_of(&full(&id, &principal("acme", Some("ada"))));
+    let principal = principal("acme", Some("ada"));
+    let priced = line_of(&full(&id, &principal));
+    // What has a price is not unpriced: no line has every field.
+    let unpriced = line_of(&Entry { cost: Cost::Unpriced, ..full(&id, &principal) });
     let documented: Vec<_> = include_str!("../../docs/access-log.md")
         .lines()
         .filter_map(|row| row.strip_prefix("| `")?.split_once('`'))
         .map(|(name, _)| name)
         .collect();
-    let parsed: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(parsed.as_object().unwrap().len(), documented.len());
-    let places: Vec<_> = documented.iter().map(|name| line.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name}"))).collect();
-    assert!(places.is_sorted(), "{documented:?}");
+    for (line, other) in [(priced, "unpriced"), (unpriced, "cost_usd")] {
+        let parsed: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(parsed.as_object().unwrap().len() + 1, documented.len());
+        let named: Vec<_> = documented.iter().filter(|name| **name != other).collect();
+        let places: Vec<_> = named.iter().map(|name| line.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name}"))).collect();
+        assert!(places.is_sorted(), "{named:?}");
+    }
 }
 
 #[test]
@@ -186,8 +226,19 @@ fn the_contracts_example_has_its_fields() {
 fn what_a_client_sends_is_capped() {
     let id = RequestId::random();
     let long = "\u{1}".repeat(100_000);
-    let principal = principal(&long, Some(&long));
+    let principal = Principal { key_id: Some(long.as_str().into()), ..principal(&long, Some(&long)) };
+    let many = u64::MAX;
+    let used = Usage {
+        tokens: Tokens { input: many, output: many, cache_read: many, cache_write_5m: many, cache_write_1h: many, reasoning: many },
+        guardrail: GuardrailUnits { topic: many, ..USED.guardrail },
+        ..USED
+    };
     let line = line_of(&Entry {
+        usage: Some(&used),
+        cost: Cost::Priced(Usd::from_picos(many)),
+        operation: Some(&long),
+        bytes_in: many,
+        bytes_out: many,
         method: &long,
         path: long.as_bytes(),
         model: Some(&long),
@@ -196,9 +247,18 @@ fn what_a_client_sends_is_capped() {
         user_agent: Some(long.as_bytes()),
         ..full(&id, &principal)
     });
-    assert!(line.len() < 15_000, "{}", line.len());
+    assert!(line.len() < 17_500, "{}", line.len());
     let parsed: Value = serde_json::from_str(&line).unwrap();
-    for (field, most) in [("path", 512), ("user_agent", 200), ("model", 256), ("tenant", 256), ("user", 256), ("method", 32)] {
+    for (field, most) in [
+        ("path", 512),
+        ("user_agent", 200),
+        ("model", 256),
+        ("tenant", 256),
+        ("user", 256),
+        ("key_id", 256),
+        ("operation", 40),
+        ("method", 32),
+    ] {
         let text = parsed[field].as_str().unwrap();
         assert_eq!(text.len(), most, "{field}");
         assert!(text.ends_with('…'), "{field}");

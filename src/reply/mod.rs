@@ -1,18 +1,61 @@
 //! What comes back? A reader stands beside the answer and finds what it used.
 //!
 //! Invariants: the bytes pass untouched and unheld; a frame may be split anywhere; memory is bounded whatever a frame says of its length; nothing that
-//! comes from outside makes it fail: where it understands nothing, it finds nothing.
+//! comes from outside makes it fail: where it understands nothing, it finds nothing. No operation is known by name: an answer's content type says how
+//! it is read.
+
+mod chunk;
+mod found;
+mod frames;
+mod json;
+mod places;
+mod settle;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod told;
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 
 use crate::domain::{Asked, Usage};
+use found::Found;
+use frames::Frames;
+use json::Scanner;
+use places::Place;
+use sse::Events;
+
+/// What only an agent's answer has; its `chunk` events hold text, where a model's hold JSON.
+const AGENT: [&str; 2] = ["x-amz-bedrock-agent-session-id", "x-amzn-bedrock-agent-content-type"];
 
 /// Reads one answer.
 #[derive(Debug, Default)]
 pub struct Meter {
     streamed: bool,
+    /// Nothing where there is nothing to be read: a refusal, a body of another kind.
+    reading: Option<Box<Reading>>,
+    first_token: Option<Duration>,
+    last_token: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    reader: Reader,
+    found: Found,
+}
+
+/// How the body is read.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one to an answer, and it is boxed as a whole")]
+enum Reader {
+    /// Its first byte will tell whether it is JSON.
+    Unknown,
+    /// Not at all: what the head told is all.
+    Nothing,
+    Body(Scanner),
+    Events(Events),
+    Frames(Frames),
 }
 
 /// What was found in an answer.
@@ -20,12 +63,14 @@ pub struct Meter {
 pub struct Measured {
     /// What it used; none where it is no model's answer.
     pub usage: Option<Usage>,
-    /// When its first token came, by the time that [`Meter::read`] was given.
+    /// When its first token came, by the time that [`Meter::read`] was given; none for an answer that came as a whole.
     pub first_token: Option<Duration>,
     /// When its last came.
     pub last_token: Option<Duration>,
     /// Whether it came as a stream of events.
     pub streamed: bool,
+    /// Whether the stream told of an exception: the status was 200 by then.
+    pub failed: bool,
 }
 
 /// How an answer ended.
@@ -38,18 +83,69 @@ pub enum Ended {
 }
 
 impl Meter {
-    /// Begins at the head of the upstream's answer.
+    /// Begins at the head of the upstream's answer. Of a status other than 2xx nothing is used, and nothing is read.
     #[must_use]
-    pub fn begin(_status: u16, _headers: &HeaderMap) -> Self {
-        Self::default()
+    pub fn begin(status: u16, headers: &HeaderMap) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        let (frames, events) = (is(b"application/vnd.amazon.eventstream"), is(b"text/event-stream"));
+        let streamed = frames || events;
+        if !(200..300).contains(&status) {
+            return Self { streamed, ..Self::default() };
+        }
+        let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let reader = if encoded {
+            Reader::Nothing
+        } else if frames {
+            Reader::Frames(Frames::new(AGENT.iter().any(|name| headers.contains_key(HeaderName::from_static(name)))))
+        } else if events {
+            Reader::Events(Events::new())
+        } else {
+            Reader::Unknown
+        };
+        Self { streamed, reading: Some(Box::new(Reading { reader, found: Found::in_head(headers) })), ..Self::default() }
     }
 
-    /// Looks at the next bytes of the body, which came `at` so long after the exchange began. Allocates nothing for what can't matter.
-    pub fn read(&mut self, _bytes: &[u8], _at: Duration) {}
+    /// Looks at the next bytes of the body, which came `at` so long after the exchange began. Allocates nothing.
+    pub fn read(&mut self, bytes: &[u8], at: Duration) {
+        let Some(Reading { reader, found }) = self.reading.as_deref_mut() else { return };
+        let before = found.delivered;
+        reader.read(bytes, found);
+        if self.streamed && found.delivered > before {
+            self.first_token.get_or_insert(at);
+            self.last_token = Some(at);
+        }
+    }
 
     /// What was found, now that the answer has ended. `asked` is what an estimate starts from where nothing was told; none where the call is for no model.
     #[must_use]
-    pub fn measured(&self, _asked: Option<&Asked>, _ended: Ended) -> Measured {
-        Measured { streamed: self.streamed, ..Measured::default() }
+    pub fn measured(&self, asked: Option<&Asked>, ended: Ended) -> Measured {
+        let found = self.reading.as_deref().map(|reading| &reading.found);
+        Measured {
+            usage: found.and_then(|found| settle::settle(found, asked, ended, self.streamed)),
+            first_token: self.first_token,
+            last_token: self.last_token,
+            streamed: self.streamed,
+            failed: found.is_some_and(|found| found.failed),
+        }
+    }
+}
+
+impl Reader {
+    fn read(&mut self, bytes: &[u8], found: &mut Found) {
+        if matches!(self, Self::Unknown) {
+            // What InvokeModel answers is the model's own, and so is its content type.
+            match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                None => return,
+                Some(b'{') => *self = Self::Body(Scanner::new(Place::Body)),
+                Some(_) => *self = Self::Nothing,
+            }
+        }
+        match self {
+            Self::Unknown | Self::Nothing => {}
+            Self::Body(scanner) => scanner.feed(bytes, found),
+            Self::Events(events) => events.read(bytes, found),
+            Self::Frames(frames) => frames.read(bytes, found),
+        }
     }
 }

@@ -3,12 +3,15 @@
 //! The first route that matches gives the plan: where the call goes, and how long each step may take. Knows names of upstreams, nothing of hosts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::routes::{Route, Timeouts};
+use tokio::sync::Semaphore;
+
+use crate::config::routes::{Drain, OnDisconnect, Route, Timeouts};
 use crate::domain::{Call, Reason, Rejection, Target};
 
 /// Where a call goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Plan {
     /// The route that matched.
     pub route: Arc<str>,
@@ -16,6 +19,28 @@ pub struct Plan {
     pub target: Target,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// How the answer outlives its client; none where it ends with it.
+    pub outlive: Option<Outlive>,
+}
+
+/// How answers outlive their clients.
+#[derive(Debug)]
+pub struct Outlive {
+    /// For so long.
+    pub time: Duration,
+    /// So many at once, over all calls of the route.
+    pub places: Arc<Semaphore>,
+}
+
+impl Outlive {
+    fn of(rule: OnDisconnect) -> Option<Self> {
+        match rule {
+            OnDisconnect::Cancel => None,
+            OnDisconnect::Drain(Drain { time, max }) => {
+                Some(Self { time, places: Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS))) })
+            }
+        }
+    }
 }
 
 /// The routes, in their order. Immutable.
@@ -30,6 +55,7 @@ impl Routes {
             route: Arc::clone(&route.name),
             target: Target { upstream: Arc::clone(&route.to) },
             timeouts: route.timeouts,
+            outlive: Outlive::of(route.on_disconnect),
         };
         Self(routes.iter().map(plan).map(Arc::new).collect())
     }

@@ -15,6 +15,7 @@ use tollgate::demo::Authority;
 use tollgate::emulator::Outcome;
 
 use crate::client::{PATIENCE, Raw, call, converse, eventually, h2_call, h2_over, h2c, post, whole};
+use crate::record::LOGGED;
 use crate::world::{Dir, World, world};
 
 const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
@@ -297,20 +298,25 @@ async fn a_drain_lets_streams_end_and_takes_nothing_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_outlives_the_grace_is_cut() {
-    let world = world("").await;
-    let mut stream = gated(&world).await;
-    let mut h2 = h2c(world.plain).await;
-    let (h2_stream, mut h2_body) = h2.send_request(h2_converse(&world, STREAM, "gated"), false).unwrap();
-    h2_body.send_data(Bytes::from(converse("one two")), true).unwrap();
-    let h2_stream = tokio::time::timeout(PATIENCE, h2_stream).await.unwrap().unwrap();
+async fn what_outlives_the_grace_is_cut_and_recorded() {
+    for rule in ["cancel", "drain"] {
+        let routes = format!("routes: [{{ name: everything, to: [{{ upstream: emulator }}], on_disconnect: {rule} }}]");
+        let world = world(&format!("{LOGGED}\n{routes}")).await;
+        let mut stream = gated(&world).await;
+        let mut h2 = h2c(world.plain).await;
+        let (h2_stream, mut h2_body) = h2.send_request(h2_converse(&world, STREAM, "gated"), false).unwrap();
+        h2_body.send_data(Bytes::from(converse("one two")), true).unwrap();
+        let h2_stream = tokio::time::timeout(PATIENCE, h2_stream).await.unwrap().unwrap();
 
-    let World { gateway, emulator, .. } = world;
-    tokio::time::timeout(PATIENCE, gateway.drain(Duration::from_millis(200))).await.expect("the drain ends with its grace");
-    assert!(stream.chunk().await.is_err(), "a stream that is cut has no proper end");
-    assert!(whole(h2_stream).await.is_err());
-    let left = |seen: &[tollgate::emulator::SeenRequest]| seen.iter().all(|seen| seen.outcome == Outcome::PeerLeft);
-    tokio::time::timeout(PATIENCE, emulator.requests_until(left)).await.expect("the upstream calls end too");
+        let World { gateway, emulator, dir, .. } = world;
+        tokio::time::timeout(PATIENCE, gateway.drain(Duration::from_millis(200))).await.expect("the drain ends with its grace");
+        assert!(stream.chunk().await.is_err(), "a stream that is cut has no proper end");
+        assert!(whole(h2_stream).await.is_err());
+        let left = |seen: &[tollgate::emulator::SeenRequest]| seen.iter().all(|seen| seen.outcome == Outcome::PeerLeft);
+        tokio::time::timeout(PATIENCE, emulator.requests_until(left)).await.expect("the upstream calls end too");
+        let log = std::fs::read_to_string(dir.join("access.log")).unwrap();
+        assert_eq!(log.lines().filter(|line| line.contains(r#""complete":false"#)).count(), 2, "{rule}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,7 +140,6 @@ async fn what_bedrock_reads_reaches_it_as_it_came() {
         ("anthropic-beta", "a,b", false),
         ("anthropic-version", "2023-06-01", false),
         ("openai-project", "p", false),
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false),
         ("amz-sdk-invocation-id", "b1", false),
         ("amz-sdk-request", "attempt=1; max=3", false),
         ("x-amz-target", "T.Op", true),

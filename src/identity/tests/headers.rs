@@ -131,3 +131,15 @@ proptest! {
         prop_assert!(ask(&IDENTITY, &parts(&head.to_string(), &odd.to_string()), at(NOW)).is_err());
     }
 }
+
+#[test]
+fn a_refusal_names_the_ways_that_are_open() {
+    let name = |from| crate::config::identity::CertificateName { from, prefix: None };
+    let certificate = Method::ClientCertificate(crate::config::identity::ClientCertificate {
+        tenant: name(crate::config::identity::CertificateField::Organization),
+        user: name(crate::config::identity::CertificateField::CommonName),
+    });
+    let told = |identity: &Identity| who(identity, &headers(&[]), at(NOW)).unwrap_err().message;
+    assert_eq!(told(&Identity::build(std::slice::from_ref(&certificate)).unwrap()), "no credential: connect with a client certificate");
+    assert_eq!(told(&gateway(&[certificate])), format!("{NO_CREDENTIAL}, or connect with a client certificate"));
+}

@@ -146,7 +146,7 @@ fn a_token_in_its_own_header_is_judged_before_a_signature() {
         assert_eq!(ask_with(&identity, &[("x-tollgate-token", &token), ("authorization", &dummy), date]), "acme");
         assert!(ask_with(&identity, &[("x-tollgate-token", "nonsense"), ("authorization", &dummy), date]).contains("not a signed token"));
         assert!(ask_with(&identity, &[("authorization", &dummy), date]).starts_with("unknown_access_key"));
-        assert!(ask_with(&identity, &[]).ends_with("or sign the request (SigV4)"));
+        assert!(ask_with(&identity, &[]).ends_with("or sign the request (SigV4) with a credential of this gateway"));
     }
 }
 

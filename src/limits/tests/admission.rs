@@ -84,6 +84,25 @@ fn an_admission_tells_the_standing_under_the_tightest_rule() {
 }
 
 #[test]
+fn what_a_tenant_has_left_is_told_without_taking_any_of_it() {
+    let start = start();
+    let mut others = per_tenant(1, Duration::from_secs(1), 9);
+    (others.name, others.tenants) = ("theirs".into(), vec![Glob::new("umbrella")]);
+    let limits =
+        Limits::build(&[per_tenant(1, Duration::from_secs(1), 5), per_user("user", 1, Duration::from_secs(1), 5), others], buckets(start));
+    let acme = caller("acme", Some("ada"));
+    let left = |now| -> Vec<_> { limits.standing("acme", now).into_iter().map(|at| (at.remaining, at.limit, at.reset)).collect() };
+    assert_eq!(left(start), [(5, 5, Duration::ZERO)], "of the rules per tenant that cover it");
+    assert_eq!(admitted(&limits, &acme, start, 3), 3);
+    for _ in 0..3 {
+        assert_eq!(left(start), [(2, 5, Duration::from_secs(3))]);
+    }
+    assert_eq!(left(start + Duration::from_secs(2)), [(4, 5, Duration::from_secs(1))]);
+    assert_eq!(admitted(&limits, &acme, start, 3), 2, "asking took nothing");
+    assert_eq!(limits.standing("umbrella", start).len(), 2);
+}
+
+#[test]
 fn a_refusal_by_one_rule_takes_nothing_from_the_others() {
     let now = start();
     let limits = Limits::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 1)], buckets(now));

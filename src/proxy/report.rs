@@ -1,0 +1,99 @@
+//! What the record room is told of an exchange, when it ends: in `logging`, and where that never runs (a panic, a forced stop) when the exchange is dropped.
+
+use http::header;
+use http::{HeaderValue, Method, Version};
+use pingora::{Error, ErrorSource};
+use pingora_proxy::Session;
+
+use super::exchange::Exchange;
+use super::head;
+use crate::domain::{Call, Cost};
+use crate::record::Entry;
+use crate::reply::Ended;
+
+/// What of the request's head is written down.
+pub(super) struct Head<'a> {
+    client: Option<std::net::IpAddr>,
+    method: &'a Method,
+    version: Version,
+    path: &'a [u8],
+    user_agent: Option<&'a [u8]>,
+}
+
+impl<'a> Head<'a> {
+    /// The head of the request in `session`.
+    pub(super) fn of(session: &'a Session) -> Self {
+        let head = session.req_header();
+        Self {
+            client: head::client(session),
+            method: &head.method,
+            version: head.version,
+            path: head::path(head),
+            user_agent: head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
+        }
+    }
+}
+
+/// Records `exchange`, once.
+pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Error>) {
+    if std::mem::replace(&mut exchange.recorded, true) {
+        return;
+    }
+    let total = exchange.elapsed();
+    let admitted = exchange.admitted.as_ref();
+    let call = exchange.known.call.as_deref();
+    let progress = &exchange.progress;
+    let outlived = progress.departure.as_ref().is_some_and(|departure| departure.has_left());
+    let left = outlived || exchange.refused.is_none() && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    let whole = progress.complete && (error.is_none() || exchange.refused.is_some());
+    let ended = if whole { Ended::Whole } else { Ended::Early };
+    let measured = progress.meter.measured(call.filter(|call| call.model.is_some()).map(|call| &call.asked), ended);
+    let cost = measured.usage.as_ref().zip(admitted).map_or(Cost::Nothing, |(usage, admitted)| {
+        exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
+    });
+    exchange.live.recorder.record(&Entry {
+        request_id: &exchange.id,
+        trace: &exchange.trace,
+        began: exchange.began_wall,
+        client: head.client,
+        principal: exchange.known.principal.as_deref(),
+        service: call.map(|call| call.service),
+        method: head.method.as_str(),
+        version: head.version,
+        path: call.map_or(head.path, |call| call.path.as_bytes()),
+        model: call.and_then(|call| call.model.as_deref()),
+        operation: call.map(Call::operation),
+        status: progress.status,
+        reason: exchange.refused,
+        shadow_policy: &exchange.known.shadowed,
+        upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
+        upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
+        attempts: progress.attempts,
+        bytes_in: progress.bytes_in,
+        bytes_out: progress.bytes_out,
+        upstream_time: progress.upstream_time(),
+        total,
+        overhead: progress.overhead(total),
+        complete: whole && !left,
+        client_left: left,
+        streamed: measured.streamed,
+        usage: measured.usage.as_ref(),
+        cost,
+        admitted: progress.admitted,
+        sent: progress.sent,
+        head: progress.head,
+        first_token: measured.first_token,
+        last_token: measured.last_token,
+        user_agent: head.user_agent,
+    });
+}
+
+/// An exchange that is torn off has cost what it has cost. Of its head only what the call kept is known any more.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.recorded && self.progress.attempts > 0 {
+            let method = self.known.method.clone();
+            report(self, &Head { client: None, method: &method, version: Version::HTTP_11, path: b"", user_agent: None }, None);
+        }
+    }
+}

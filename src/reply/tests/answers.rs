@@ -1,0 +1,1 @@
+//! Estimates, times, and what counts for nothing.

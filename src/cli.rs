@@ -2,6 +2,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
 mod keys;
+mod period;
+mod reconcile;
+mod table;
+mod usage;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -57,6 +61,13 @@ enum Command {
     /// Issue, list and revoke API keys and AWS credentials
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Show who used what and what it cost, from the ledger; also while a gateway writes it
+    Usage(usage::Usage),
+    /// Compare the ledger with Bedrock's model-invocation logs, request by request
+    ///
+    /// Exits with 0 where they agree, with 1 where a figure that was not estimated is off by more than is
+    /// tolerated, or tokens are known to one side only, and with 2 where they can't be compared.
+    Reconcile(reconcile::Reconcile),
     /// Run a gateway with a Bedrock emulator behind it, on loopback, and print how to call it; needs no AWS account
     Demo {
         /// Where certificates, keys and the token are written
@@ -94,6 +105,8 @@ pub fn main() -> ExitCode {
             eprintln!("{}", said.note);
             print!("{}", said.answer);
         }),
+        Command::Usage(command) => command.run(Clock::System.wall()).map(|answer| print!("{answer}")),
+        Command::Reconcile(command) => return reconciled(command.run(Clock::System.wall())),
         Command::Demo { dir } => in_runtime(demo(dir)),
         Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
     };
@@ -102,6 +115,19 @@ pub fn main() -> ExitCode {
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn reconciled(compared: Result<reconcile::Compared, String>) -> ExitCode {
+    match compared {
+        Ok(reconcile::Compared { answer, drifts }) => {
+            print!("{answer}");
+            ExitCode::from(u8::from(drifts))
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 
+use super::period::duration;
 use crate::identity::{KeysFile, Owner};
 
 #[derive(Subcommand)]
@@ -27,7 +28,7 @@ pub(super) enum Keys {
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
         /// How long it counts: days or hours, as in 90d or 12h; for ever, if left out
-        #[arg(long, value_name = "TIME", value_parser = lifetime)]
+        #[arg(long, value_name = "TIME", value_parser = duration)]
         expires: Option<Duration>,
         /// Issue an AWS credential instead of an API key
         #[arg(long, requires = "key_file")]
@@ -120,30 +121,4 @@ fn list(file: &KeysFile, now: SystemTime) -> Result<Said, String> {
         answer.push('\n');
     }
     Ok(Said { note: format!("{} keys", rows.len()), answer })
-}
-
-/// `90d` or `12h`.
-fn lifetime(text: &str) -> Result<Duration, String> {
-    let wrong = || "days or hours, as in 90d or 12h".to_owned();
-    let (number, seconds) = match text.split_at_checked(text.len().saturating_sub(1)) {
-        Some((number, "d")) => (number, 24 * 60 * 60),
-        Some((number, "h")) => (number, 60 * 60),
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lifetime_is_days_or_hours() {
-        assert_eq!(lifetime("90d"), Ok(Duration::from_hours(90 * 24)));
-        assert_eq!(lifetime("12h"), Ok(Duration::from_hours(12)));
-        for wrong in ["", "d", "90", "0d", "-1d", "1.5h", "90 d", "9999999999999999999d", "é"] {
-            assert!(lifetime(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -34,6 +34,7 @@ pub use self::entry::Entry;
 pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
 pub use self::ledger::{By, LedgerError, UsageQuery, UsageRow, usage};
+pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
 pub use self::tenants::TenantFigures;
 

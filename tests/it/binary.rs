@@ -65,6 +65,11 @@ impl Binary {
         Self { child, listeners, admin: admin.unwrap(), stderr, reader }
     }
 
+    /// Ends it as nothing can be prepared for: SIGKILL.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Stops it as systemd does, and returns all that it said on stderr.
     pub(crate) async fn stop(mut self) -> String {
         let pid = self.child.id().unwrap().to_string();

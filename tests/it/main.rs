@@ -20,6 +20,7 @@ mod fuzz;
 mod headers;
 mod inbound;
 mod leaving;
+mod ledger;
 mod mtls;
 mod oidc;
 mod policy;

@@ -1,7 +1,5 @@
 //! `identity`: one section for each way to prove who is calling.
 
-use std::time::Duration;
-
 use serde_yaml::Value;
 
 use super::super::identity::{
@@ -91,11 +89,10 @@ impl Shown for CertificateField {
 impl Shown for External {
     fn shown(&self) -> Value {
         let Self { url, timeout, cache, headers, token_from, ca, on_error } = self;
-        let cache = if *cache == Duration::ZERO { "off".into() } else { cache.shown() };
         let section = Section::default()
             .with("url", url)
             .with("timeout", timeout)
-            .with("cache", &cache)
+            .with("cache", cache)
             .list("headers", headers)
             .some("token_from", token_from.as_ref())
             .some("ca", ca.as_ref());

@@ -88,11 +88,14 @@ impl Shown for u64 {
     }
 }
 
-/// In the largest unit that leaves a whole number.
+/// In the largest unit that leaves a whole number. No time at all is what switches something off.
 impl Shown for Duration {
     fn shown(&self) -> Value {
         const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
         let milliseconds = self.as_millis();
+        if milliseconds == 0 {
+            return "off".into();
+        }
         match UNITS.into_iter().find(|(unit, _)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
             Some((unit, name)) => format!("{}{name}", milliseconds / unit).into(),
             None => format!("{milliseconds}ms").into(),
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn a_duration_has_the_largest_unit_that_fits() {
         for (milliseconds, shown) in
-            [(1, "1ms"), (1500, "1500ms"), (30_000, "30s"), (90_000, "90s"), (3_600_000, "1h"), (86_400_000 * 400, "400d"), (0, "0ms")]
+            [(1, "1ms"), (1500, "1500ms"), (30_000, "30s"), (90_000, "90s"), (3_600_000, "1h"), (86_400_000 * 400, "400d"), (0, "off")]
         {
             assert_eq!(Duration::from_millis(milliseconds).shown(), Value::from(shown));
         }

@@ -57,6 +57,24 @@ fn what_the_file_left_out_is_shown_as_it_is_in_force() {
     }
 }
 
+#[test]
+fn what_no_golden_has_reads_back_too() {
+    for more in [
+        "record: { access_log: off, metrics: { max_series: 2000 }, ledger: { file: l.sqlite, keep: 500d, keep_exchanges: off }, traces: { otlp: 'https://c:4317', sample: 0.05% } }",
+        "record: { ledger: /l.sqlite }\nprices: prices.yaml",
+        "routes: [{ name: all, to: [{ upstream: use1 }], on_disconnect: { drain: { time: 90s, max: 7 } } }]",
+        "limits: [{ name: a, count: requests, rate: 7/hour, per: [user], tenants: ['*', 'true', '5'] }]",
+    ] {
+        let text = format!(
+            "listeners: [{{ address: '[::1]:8080' }}]\nidentity: [anonymous: {{ tenant: 'off' }}]\nupstreams: {{ use1: {{ region: us-east-1 }} }}\n{more}"
+        );
+        let config = Config::parse(&text, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
+        let shown = config.effective();
+        let again = Config::parse(&shown, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}\n{shown}"));
+        assert_eq!(Config { version: config.version.clone(), ..again }, config, "{shown}");
+    }
+}
+
 /// The text, and what it may look like once it has gone through something.
 fn guises(secret: &str) -> Vec<String> {
     let mut percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();

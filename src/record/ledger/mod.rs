@@ -5,8 +5,10 @@
 
 mod batch;
 mod error;
+mod invocations;
 mod names;
 mod query;
+mod reconcile;
 mod schema;
 mod store;
 mod sums;
@@ -30,7 +32,9 @@ use crate::config::record::Ledger as Config;
 use crate::domain::Clock;
 
 pub use self::error::LedgerError;
+pub use self::invocations::{InvocationLogs, UnreadableLog};
 pub use self::query::{By, UsageQuery, UsageRow, usage};
+pub use self::reconcile::{Compared, Counted, ReconcileError, Reconciliation, reconcile};
 
 /// Seconds in an hour.
 const HOUR: i64 = 3600;

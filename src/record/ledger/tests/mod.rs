@@ -1,6 +1,7 @@
 mod failing;
 mod keeping;
 mod opening;
+mod reconciling;
 mod summing;
 
 use std::path::{Path, PathBuf};

@@ -33,7 +33,9 @@ fn a_successor_has_the_file_once_the_writer_is_gone_and_adds_to_it() {
 #[test]
 fn the_file_is_not_for_everyone_to_read() {
     let dir = Dir::new();
-    let (_ledger, _) = start(&dir.file());
+    let (ledger, _) = start(&dir.file());
+    ledger.note(&answered(&RequestId::random(), &principal("acme", None), &used(1, 1)));
+    assert!(ledger.flush(PATIENCE));
     for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite.lock"] {
         let mode = std::fs::metadata(dir.0.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o137, 0, "{name}: {mode:o}");
@@ -118,4 +120,27 @@ fn readers_see_whole_batches_while_the_writer_writes() {
             seen = calls;
         }
     });
+}
+
+#[test]
+fn the_contract_names_every_column_and_its_queries_run() {
+    let dir = Dir::new();
+    let connection = open_to_write(&dir.file()).unwrap();
+    let contract = include_str!("../../../../docs/ledger.md");
+    let mut statement =
+        connection.prepare("SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'").unwrap();
+    let columns: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    assert!(columns.len() > 40, "{columns:?}");
+    for (table, column) in columns {
+        let (_, section) = contract.split_once(&format!("\n`{table}` has a row for each")).unwrap_or_else(|| panic!("no table {table}"));
+        let section = section.split("` has a row for each").next().unwrap();
+        assert!(section.contains(&format!("`{column}`")), "{table}.{column}");
+    }
+    let queries: Vec<&str> = contract.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(queries.len() >= 3);
+    for query in queries {
+        connection.prepare(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+    }
+    assert!(contract.contains(&format!("`PRAGMA user_version` is {}.", STEPS.len())));
 }

@@ -131,7 +131,7 @@ const INSTRUCTIONS: &str = r#"
 Tollgate is up, with a Bedrock emulator behind it. Ctrl-C stops both.
 
   clients   http://{plain} (HTTP/1.1 and h2c)   https://{tls} (TLS, CA in {dir}/ca.pem)
-  metrics   http://{admin}/metrics
+  operators http://{admin}/ (live), /metrics, /config
 
 The token below is for tenant `demo`, user `alice`, and lasts 12 hours. Paste this into another shell first:
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Condition, Readiness};
+use crate::admin::{Admin, Condition, Readiness, credentials_of};
 use crate::config::Config;
 use crate::config::identity::Method;
 use crate::config::listeners::Listener as ListenerConfig;
@@ -101,7 +101,7 @@ impl Running {
         for keys in keyrings {
             running.keep_keys_fresh(keys);
         }
-        running.accept_admin(admin, watch.clone());
+        running.accept_admin(admin, config, watch.clone());
         for listener in listeners {
             running.accept(listener, watch.clone());
         }
@@ -215,7 +215,7 @@ impl Running {
     /// Credentials and addresses renew themselves; idle buckets are let go.
     fn keep_fresh(&self, upstreams: &[Arc<Upstream>]) {
         for upstream in upstreams {
-            let credentials = self.readiness.condition(format!("credentials of upstream `{}`", upstream.name));
+            let credentials = self.readiness.condition(credentials_of(&upstream.name));
             credentials.unmet("not fetched yet");
             let (live, upstream) = (Arc::clone(&self.live), Arc::clone(upstream));
             self.spawn(async move {
@@ -298,8 +298,8 @@ impl Running {
     }
 
     /// The admin listener answers until the very end, so that a drain can be watched.
-    fn accept_admin(&self, listener: Listener, shutdown: watch::Receiver<bool>) {
-        let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone());
+    fn accept_admin(&self, listener: Listener, config: &Config, shutdown: watch::Receiver<bool>) {
+        let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone(), config);
         let (app, kill) = (Arc::new(HttpServer::new_app(admin)), self.kill.clone());
         let handle = move |connection: Connection| {
             let (app, shutdown, kill) = (Arc::clone(&app), shutdown.clone(), kill.clone());

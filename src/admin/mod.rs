@@ -1,53 +1,87 @@
-//! What an operator asks the gateway: its metrics, whether it lives, whether it is ready. Served on a listener of its own.
+//! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
+//! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD only, and changes nothing; no answer holds a secret.
+//! Invariants: no client reaches it; it answers GET and HEAD only, and changes nothing; no answer holds a secret; what waits for a disk or takes long
+//! happens off the threads that serve.
 
+mod guard;
+mod live;
+mod page;
+mod query;
 mod readiness;
+mod shown;
+mod usage;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use serde_json::json;
+use serde_json::{Value, json};
 
-pub use self::readiness::{Condition, Readiness, Unmet};
+pub use self::readiness::{Condition, Readiness, Unmet, credentials_of};
+pub use self::usage::{moment, usage_json};
 
+use self::query::Parameters;
+use self::shown::Shown;
+use crate::config::Config;
 use crate::domain::Clock;
 use crate::record::Metrics;
 
-/// The admin listener's application: give it to `pingora::services::listening::Service::new`.
+/// The admin listener's application: give it to `pingora::services::listening::Service::new`. Clones are the same one.
+#[derive(Clone)]
 pub struct Admin {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     clock: Clock,
+    started: SystemTime,
+    shown: Arc<ArcSwap<Shown>>,
 }
 
 impl Admin {
-    /// Answers from `metrics` and `readiness`; `clock` tells how long credentials still last.
+    /// Answers from `metrics` and `readiness`, and of `config`; `clock` tells how long credentials still last.
     #[must_use]
-    pub const fn new(metrics: Arc<Metrics>, readiness: Readiness, clock: Clock) -> Self {
-        Self { metrics, readiness, clock }
+    pub fn new(metrics: Arc<Metrics>, readiness: Readiness, clock: Clock, config: &Config) -> Self {
+        let started = clock.wall();
+        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))) }
     }
 
-    /// The answer to a request for `path`, its body included even where `method` is HEAD.
-    async fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
+    /// From now on `config` is what is shown: for a reload.
+    pub fn show(&self, config: &Config) {
+        self.shown.store(Arc::new(Shown::of(config)));
+    }
+
+    /// The answer to a request, its body included even where the method is HEAD.
+    async fn answer(&self, request: &Parts) -> Response<Vec<u8>> {
+        let (path, query) = (request.uri.path(), request.uri.query());
         let Some(page) = Page::ALL.into_iter().find(|page| page.path() == path) else {
             let paths = Page::ALL.map(Page::path);
             return in_json(StatusCode::NOT_FOUND, &json!({ "message": format!("nothing is at `{path}`"), "paths": paths }));
         };
-        if !matches!(*method, Method::GET | Method::HEAD) {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             let message = format!("`{}` answers GET and HEAD", page.path());
             let mut answer = in_json(StatusCode::METHOD_NOT_ALLOWED, &json!({ "message": message }));
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return answer;
         }
+        let shown = self.shown.load_full();
+        if let Some(why) = guard::foreign(request, shown.address).filter(|_| page.tells_figures()) {
+            return in_json(StatusCode::FORBIDDEN, &json!({ "message": why }));
+        }
         match page {
+            Page::Home => home(),
+            Page::Figures => self.figures(shown).await,
+            Page::Usage => self.usage(query, &shown).await,
+            Page::Limits => self.limits(query, &shown),
+            Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
             Page::Ready => match self.readiness.check() {
@@ -57,27 +91,74 @@ impl Admin {
         }
     }
 
+    async fn figures(&self, shown: Arc<Shown>) -> Response<Vec<u8>> {
+        let (metrics, unmet) = (Arc::clone(&self.metrics), self.readiness.check().err().unwrap_or_default());
+        let (started, now) = (self.started, self.clock.wall());
+        apart(move || in_json(StatusCode::OK, &live::figures(&metrics, &shown, &unmet, started, now))).await
+    }
+
+    async fn usage(&self, query: Option<&str>, shown: &Shown) -> Response<Vec<u8>> {
+        let query = match usage::read(query, self.clock.wall()) {
+            Ok(query) => query,
+            Err(message) => return in_json(StatusCode::BAD_REQUEST, &json!({ "message": message })),
+        };
+        let Some(file) = shown.ledger.clone() else {
+            let message =
+                "there is no ledger: name a file for it in gateway.yaml, as in `record: { ledger: /var/lib/tollgate/ledger.sqlite }`";
+            return in_json(StatusCode::NOT_FOUND, &json!({ "message": message }));
+        };
+        apart(move || match usage::ask(&file, &query) {
+            Ok(told) => in_json(StatusCode::OK, &told),
+            Err(error) => in_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "message": error.to_string() })),
+        })
+        .await
+    }
+
+    fn limits(&self, query: Option<&str>, shown: &Shown) -> Response<Vec<u8>> {
+        let parameters = match Parameters::read(query, &["tenant"]) {
+            Ok(parameters) => parameters,
+            Err(message) => return in_json(StatusCode::BAD_REQUEST, &json!({ "message": message })),
+        };
+        let mut told = json!({ "rules": shown.limits });
+        if let (Some(tenant), Value::Object(told)) = (parameters.value("tenant"), &mut told) {
+            told.insert("tenant".to_owned(), tenant.into());
+            told.insert("left".to_owned(), live::limits(&self.metrics, tenant));
+        }
+        in_json(StatusCode::OK, &told)
+    }
+
     /// Rendered where nobody waits: it takes milliseconds when there are many series, and these threads serve clients too.
     async fn metrics(&self) -> Response<Vec<u8>> {
         let (metrics, now) = (Arc::clone(&self.metrics), self.clock.wall());
-        match tokio::task::spawn_blocking(move || metrics.render(now)).await {
-            Ok(text) => response(StatusCode::OK, Metrics::CONTENT_TYPE, text),
-            Err(_) => in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "message": "the metrics could not be written; see the log" })),
-        }
+        apart(move || response(StatusCode::OK, Metrics::CONTENT_TYPE, metrics.render(now))).await
     }
+}
+
+/// Makes an answer on a thread that may wait.
+async fn apart(make: impl FnOnce() -> Response<Vec<u8>> + Send + 'static) -> Response<Vec<u8>> {
+    let broken = |_| in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "message": "the answer could not be made; see the log" }));
+    tokio::task::spawn_blocking(make).await.unwrap_or_else(broken)
+}
+
+fn home() -> Response<Vec<u8>> {
+    let mut answer = response(StatusCode::OK, "text/html; charset=utf-8", page::HTML);
+    // Base64 and ASCII.
+    if let Ok(policy) = HeaderValue::try_from(page::policy()) {
+        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    answer.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
 }
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        let head = request.method == Method::HEAD;
-        let mut answer = self.answer(&request.method, request.uri.path()).await;
+        let mut answer = self.answer(session.req_header()).await;
         if !session.is_body_empty() {
             // A body means nothing here. Kept alive, the connection would first have to be read to its end.
             session.set_keepalive(None);
         }
-        if head {
+        if session.req_header().method == Method::HEAD {
             answer.body_mut().clear();
         }
         answer
@@ -93,6 +174,16 @@ impl fmt::Debug for Admin {
 /// What there is.
 #[derive(Clone, Copy)]
 enum Page {
+    /// For people.
+    Home,
+    /// What it draws.
+    Figures,
+    /// What the ledger says.
+    Usage,
+    /// The limits, and what is left of them.
+    Limits,
+    /// What is in force.
+    Config,
     Metrics,
     /// The process answers: what an orchestrator restarts it by.
     Live,
@@ -101,13 +192,26 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 3] = [Self::Metrics, Self::Live, Self::Ready];
+    const ALL: [Self; 8] = [Self::Home, Self::Figures, Self::Usage, Self::Limits, Self::Config, Self::Metrics, Self::Live, Self::Ready];
 
     const fn path(self) -> &'static str {
         match self {
+            Self::Home => "/",
+            Self::Figures => "/live.json",
+            Self::Usage => "/usage",
+            Self::Limits => "/limits",
+            Self::Config => "/config",
             Self::Metrics => "/metrics",
             Self::Live => "/livez",
             Self::Ready => "/readyz",
+        }
+    }
+
+    /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
+    const fn tells_figures(self) -> bool {
+        match self {
+            Self::Figures | Self::Usage | Self::Limits | Self::Config | Self::Metrics => true,
+            Self::Home | Self::Live | Self::Ready => false,
         }
     }
 }

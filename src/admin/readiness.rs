@@ -25,6 +25,12 @@ pub struct Unmet {
     pub detail: Cow<'static, str>,
 }
 
+/// The name of the condition that `upstream` has credentials.
+#[must_use]
+pub fn credentials_of(upstream: &str) -> String {
+    format!("credentials of upstream `{upstream}`")
+}
+
 impl Readiness {
     /// No conditions yet.
     #[must_use]

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use pingora::apps::HttpServerApp;
@@ -44,13 +45,24 @@ async fn ask(admin: &Arc<Admin>, request: &str) -> (Answer, bool) {
     (answer, kept)
 }
 
-fn admin(readiness: &Readiness) -> Arc<Admin> {
+fn config(more: &str) -> Config {
+    let text = format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nidentity: [anonymous: {{ tenant: public }}]\nupstreams: {{ primary: {{ region: us-east-1 }} }}\n{more}"
+    );
+    Config::parse(&text, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn admin_with(readiness: &Readiness, more: &str) -> Arc<Admin> {
     let clock = Clock::Manual(ManualClock::starting_at(SystemTime::UNIX_EPOCH));
-    Arc::new(Admin::new(Arc::new(Metrics::new()), readiness.clone(), clock))
+    Arc::new(Admin::new(Arc::new(Metrics::new()), readiness.clone(), clock, &config(more)))
+}
+
+fn admin(readiness: &Readiness) -> Arc<Admin> {
+    admin_with(readiness, "")
 }
 
 async fn get(admin: &Arc<Admin>, path: &str) -> Answer {
-    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await.0
+    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await.0
 }
 
 #[tokio::test]
@@ -94,13 +106,13 @@ async fn it_is_ready_when_every_condition_is_met_and_tells_which_are_not() {
 async fn another_path_names_those_that_there_are() {
     let answer = get(&admin(&Readiness::new()), "/metrics/\"x").await;
     assert_eq!(answer.status(), 404);
-    assert_eq!(answer.json()["paths"], json!(["/metrics", "/livez", "/readyz"]));
+    assert_eq!(answer.json()["paths"], json!(["/", "/live.json", "/usage", "/limits", "/config", "/metrics", "/livez", "/readyz"]));
 }
 
 #[tokio::test]
 async fn another_method_is_refused_and_its_body_not_read() {
     let admin = admin(&Readiness::new());
-    let request = "POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000000\r\n\r\nx";
+    let request = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx";
     let (answer, kept) = ask(&admin, request).await;
     assert_eq!(answer.status(), 405);
     assert_eq!(answer.header("allow"), Some("GET, HEAD"));
@@ -111,8 +123,120 @@ async fn another_method_is_refused_and_its_body_not_read() {
 #[tokio::test]
 async fn head_is_answered_like_get_without_the_body_and_the_connection_is_kept() {
     let admin = admin(&Readiness::new());
-    let (answer, kept) = ask(&admin, "HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+    let (answer, kept) = ask(&admin, "HEAD /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!((answer.status(), answer.body.as_str()), (200, ""));
     assert_eq!(answer.header("content-length"), Some("2"));
     assert!(kept);
+}
+
+#[tokio::test]
+async fn the_page_runs_its_own_script_and_no_other() {
+    let answer = get(&admin(&Readiness::new()), "/").await;
+    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+    assert!(answer.body.contains("<title>Tollgate</title>"));
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_shown_without_secrets_and_changes_with_a_reload() {
+    let admin = admin_with(&Readiness::new(), "record: { traces: { otlp: 'https://me:hunter2@collector:4317' } }");
+    let answer = get(&admin, "/config").await;
+    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    assert!(
+        answer.body.contains("  max_body: 25000000\n") && answer.body.contains("otlp: https://***@collector:4317\n"),
+        "{}",
+        answer.body
+    );
+    assert!(!answer.body.contains("hunter2"));
+    let reloaded = config("firewall: { max_body: 1MB }");
+    admin.show(&reloaded);
+    let answer = get(&admin, "/config").await;
+    assert!(answer.body.starts_with(&format!("# Configuration {}, ", reloaded.version)), "{}", answer.body);
+    assert!(answer.body.contains("  max_body: 1000000\n"));
+}
+
+#[tokio::test]
+async fn the_limits_are_told_and_what_is_left_of_them_to_a_tenant() {
+    let limits = "limits: [{ name: rpm, count: requests, rate: 600/minute, burst: 50 }]";
+    let admin = admin_with(&Readiness::new(), limits);
+    let rules = json!([{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant"] }]);
+    assert_eq!(get(&admin, "/limits").await.json(), json!({ "rules": rules }));
+    admin.metrics.limits(|tenant| {
+        let remaining = if tenant == "a b" { 7 } else { 50 };
+        vec![crate::record::LimitLevel { limit: "rpm".into(), remaining, capacity: 50 }]
+    });
+    let told = get(&admin, "/limits?tenant=a%20b").await.json();
+    assert_eq!(told, json!({ "rules": rules, "tenant": "a b", "left": [{ "rule": "rpm", "remaining": 7, "capacity": 50 }] }));
+    let wrong = get(&admin, "/limits?user=a").await;
+    assert_eq!((wrong.status(), wrong.json()["message"].as_str()), (400, Some("`user` is no parameter of this page; there are `tenant`")));
+}
+
+#[tokio::test]
+async fn usage_without_a_ledger_says_how_to_have_one() {
+    let admin = admin(&Readiness::new());
+    let answer = get(&admin, "/usage").await;
+    assert_eq!(answer.status(), 404);
+    assert!(answer.json()["message"].as_str().unwrap().contains("`record: { ledger: /var/lib/tollgate/ledger.sqlite }`"));
+    assert_eq!(get(&admin, "/usage?by=team").await.status(), 400);
+}
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_read_is_told_and_no_empty_answer() {
+    let admin = admin_with(&Readiness::new(), "record: { ledger: /nowhere/ledger.sqlite }");
+    let answer = get(&admin, "/usage").await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.json()["message"].as_str().unwrap().contains("/nowhere/ledger.sqlite"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn figures_tell_version_readiness_and_upstreams_before_anyone_has_called() {
+    let readiness = Readiness::new();
+    let condition = readiness.condition(credentials_of("primary"));
+    let admin = admin(&readiness);
+    let told = get(&admin, "/live.json").await.json();
+    assert_eq!((&told["ready"], &told["version"], &told["requests"]), (&json!(false), &json!(env!("CARGO_PKG_VERSION")), &json!(0)));
+    assert_eq!(told["upstreams"], json!([{ "name": "primary", "credentials": "missing", "credentials_expire_in": null }]));
+    assert_eq!(told["unmet"], json!([{ "condition": "credentials of upstream `primary`", "detail": "not known yet" }]));
+    assert_eq!((&told["cost_usd"], &told["tenants"], &told["ledger"]), (&json!("0"), &json!([]), &json!(false)));
+    assert_eq!(told["overhead"]["bounds"].as_array().unwrap().len() + 1, told["overhead"]["counts"].as_array().unwrap().len());
+    condition.met();
+    admin.metrics.set_credential_expiry("primary", Some(SystemTime::UNIX_EPOCH + Duration::from_mins(1)));
+    let told = get(&admin, "/live.json").await.json();
+    assert_eq!(told["ready"], true);
+    assert_eq!(told["upstreams"], json!([{ "name": "primary", "credentials": "there", "credentials_expire_in": 60 }]));
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_gets_no_figures() {
+    let admin = admin(&Readiness::new());
+    let status = async |path: &str, headers: &str| ask(&admin, &format!("GET {path} HTTP/1.1\r\n{headers}\r\n")).await.0.status();
+    for path in ["/live.json", "/usage", "/limits", "/config", "/metrics"] {
+        assert_eq!(status(path, "Host: localhost:9090\r\nSec-Fetch-Site: cross-site\r\n").await, 403, "{path}");
+        assert_eq!(status(path, "Host: rebound.example.com:9090\r\n").await, 403, "{path}");
+        for site in ["none", "same-origin", "same-site"] {
+            assert_ne!(status(path, &format!("Host: 127.0.0.1:9090\r\nSec-Fetch-Site: {site}\r\n")).await, 403, "{path} {site}");
+        }
+    }
+    for path in ["/", "/livez", "/readyz"] {
+        assert_eq!(status(path, "Host: gateway.internal\r\nSec-Fetch-Site: cross-site\r\n").await, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_for_other_machines_may_have_any_name() {
+    let admin = admin_with(&Readiness::new(), "admin: { address: '0.0.0.0:9090' }");
+    let answer = ask(&admin, "GET /config HTTP/1.1\r\nHost: gateway.internal:9090\r\n\r\n").await.0;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn the_name_of_a_tenant_is_text_and_nothing_else() {
+    const NAME: &str = "<img src=x onerror=alert(1)>\"'&";
+    let admin = admin_with(&Readiness::new(), "");
+    let answer =
+        get(&admin, &format!("/limits?tenant={}", percent_encoding::utf8_percent_encode(NAME, percent_encoding::NON_ALPHANUMERIC))).await;
+    assert_eq!((answer.header("content-type"), answer.header("x-content-type-options")), (Some("application/json"), Some("nosniff")));
+    assert_eq!(answer.json()["tenant"], NAME);
 }

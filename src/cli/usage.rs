@@ -1,14 +1,13 @@
 //! `tollgate usage`: who used what, and what it cost, from the ledger.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
-use serde::Serialize;
 
-use super::period::{Moment, moment, told};
+use super::period::{Moment, moment};
 use super::table::{Align, aligned, csv};
+use crate::admin::usage_json;
 use crate::config::Config;
 use crate::domain::TokenKind;
 use crate::record::{By, UsageQuery, UsageRow, usage};
@@ -87,7 +86,7 @@ impl Usage {
         Ok(match self.format {
             Format::Table => table(&rows, &total),
             Format::Csv => csv(&cells(&rows)),
-            Format::Json => json(&query, &rows, &total)?,
+            Format::Json => json(&query, &rows)?,
         })
     }
 }
@@ -140,47 +139,9 @@ fn table(rows: &[UsageRow], total: &UsageRow) -> String {
     aligned(&columns, &cells)
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
-    since: String,
-    until: String,
-    rows: Vec<Row<'a>>,
-    total: Row<'a>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    #[serde(flatten)]
-    keys: BTreeMap<&'static str, &'a str>,
-    calls: u64,
-    refused: u64,
-    failed: u64,
-    estimated_calls: u64,
-    tokens: BTreeMap<&'static str, u64>,
-    cost_usd: String,
-    unpriced_calls: u64,
-}
-
-impl<'a> Row<'a> {
-    fn of(row: &'a UsageRow) -> Self {
-        let tokens = TokenKind::ALL.map(|kind| (kind.label(), row.tokens.of(kind)));
-        Self {
-            keys: row.keys.iter().map(|(name, value)| (*name, value.as_str())).collect(),
-            calls: row.calls,
-            refused: row.refused,
-            failed: row.failed,
-            estimated_calls: row.estimated_calls,
-            tokens: tokens.into_iter().chain([("reasoning", row.tokens.reasoning)]).collect(),
-            cost_usd: row.cost.to_string(),
-            unpriced_calls: row.unpriced_calls,
-        }
-    }
-}
-
-fn json(query: &UsageQuery, rows: &[UsageRow], total: &UsageRow) -> Result<String, String> {
-    let answer =
-        Answer { since: told(query.since), until: told(query.until), rows: rows.iter().map(Row::of).collect(), total: Row::of(total) };
-    serde_json::to_string_pretty(&answer).map(|text| text + "\n").map_err(|error| error.to_string())
+/// As the admin listener says it, too.
+fn json(query: &UsageQuery, rows: &[UsageRow]) -> Result<String, String> {
+    serde_json::to_string_pretty(&usage_json(query, rows)).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -225,7 +186,7 @@ mod tests {
     fn json_has_money_as_decimal_text_and_names_as_they_are() {
         let rows = rows();
         let query = UsageQuery { tenant: None, by: Some(By::Tenant), since: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH };
-        let text = json(&query, &rows, &total(&rows)).unwrap();
+        let text = json(&query, &rows).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["since"], "1970-01-01T00:00:00Z");
         assert_eq!(value["rows"][0]["tenant"], "=cmd");

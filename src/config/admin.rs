@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::reader::{Checked, FromValue, Value};
 
-/// The admin listener: `/metrics`, `/livez`, `/readyz`.
+/// The admin listener: docs/admin.md says what it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Where it listens. Default `127.0.0.1:9090`.

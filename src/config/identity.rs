@@ -11,6 +11,7 @@ use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
 
 pub use self::certificate::{CertificateField, CertificateName, ClientCertificate};
 pub use self::external::External;
+pub(super) use self::external::is_loopback;
 pub use self::jwt::{Algorithm, ClaimPath, Jwt, KeySource, Url};
 pub use super::reader::Scalar;
 

@@ -13,6 +13,7 @@ pub mod record;
 pub mod routes;
 pub mod upstreams;
 
+mod effective;
 mod reader;
 #[cfg(test)]
 mod tests;

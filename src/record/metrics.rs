@@ -2,6 +2,8 @@
 //!
 //! The children of a family with a closed set are made once and kept in arrays, so that counting hashes no label and takes no lock.
 
+mod figures;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+pub use self::figures::{Distribution, Figures};
 
 use super::access_log::Faults;
 use super::entry::Entry;

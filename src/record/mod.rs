@@ -35,7 +35,7 @@ pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level};
 pub use self::ledger::{By, LedgerError, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
-pub use self::metrics::{InFlight, LimitLevel, Metrics};
+pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
 pub use self::tenants::TenantFigures;
 
 use self::access_log::AccessLog;

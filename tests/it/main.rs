@@ -8,6 +8,7 @@
 #![expect(clippy::float_cmp, reason = "counters are whole numbers far below 2^53")]
 
 mod addresses;
+mod admin;
 mod authorizer;
 mod binary;
 mod bodies;

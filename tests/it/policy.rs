@@ -184,7 +184,7 @@ async fn a_rule_in_shadow_is_counted_and_logged_and_refuses_nothing() {
     // An exchange is counted a little after its client knows.
     let counted = async {
         loop {
-            let metrics = raw_call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+            let metrics = raw_call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
             let metrics = String::from_utf8(metrics.body).unwrap();
             if metrics.contains("tollgate_refusals_total{reason=\"forbidden\",tenant=\"demo\"} 1") {
                 return metrics;

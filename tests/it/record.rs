@@ -121,7 +121,7 @@ async fn no_secret_and_no_word_that_was_spoken_is_written_down_anywhere() {
     ] {
         assert_eq!(raw_call(binary.listeners[0], ask.wire()).await.status, status);
     }
-    let metrics = raw_call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+    let metrics = raw_call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let metrics = String::from_utf8(metrics.body).unwrap();
     let stderr = binary.stop().await;
     let log = fs::read_to_string(world.dir.join("access.log")).unwrap();

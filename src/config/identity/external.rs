@@ -98,7 +98,7 @@ fn url(value: &Value<'_>, plain_http: bool) -> Checked<Uri> {
     }
 }
 
-fn is_loopback(url: &Uri) -> bool {
+pub(in super::super) fn is_loopback(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -21,6 +21,8 @@ pub(super) use self::map::Map;
 pub(super) use self::nearest::{expected_one_of, listed, suggest};
 pub use self::scalars::Scalar;
 pub(super) use self::scalars::{ByteSize, Name, Numeral};
+#[cfg(test)]
+pub(super) use self::secrets::names_a_secret;
 
 /// The largest file that is read: a slip of the path shall not fill the memory.
 const MAX_FILE: u64 = 1 << 20;

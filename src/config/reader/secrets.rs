@@ -10,7 +10,7 @@ use std::ops::Range;
 pub(super) const MASK: &str = "***";
 
 /// Whether the value of a key with this name is a secret, by its name: `secret_access_key`, `password`; but not `secret_access_key_file`.
-pub(super) fn names_a_secret(key: &str) -> bool {
+pub(in super::super) fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let bearing = ["secret", "password", "passwd", "passphrase", "token", "credential"];
     !key.ends_with("file") && (bearing.iter().any(|word| key.contains(word)) || key.ends_with("key") || key.ends_with("keys"))

@@ -1,0 +1,118 @@
+//! `/live.json`: what the live page draws, in one answer.
+
+use std::cmp::Reverse;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::readiness::{Unmet, credentials_of};
+use super::shown::Shown;
+use super::usage::tokens_json;
+use crate::domain::Tokens;
+use crate::record::{Metrics, TenantFigures};
+
+/// Tenants in one answer: those that spent or asked most.
+const MOST_TENANTS: usize = 100;
+
+/// The figures at `now`, for a process that began at `started`. It may take milliseconds.
+pub(super) fn figures(metrics: &Metrics, shown: &Shown, unmet: &[Unmet], started: SystemTime, now: SystemTime) -> Value {
+    let figures = metrics.figures();
+    let mut total = TenantFigures::default();
+    for tenant in &figures.tenants {
+        total.requests = total.requests.saturating_add(tenant.requests);
+        total.refused = total.refused.saturating_add(tenant.refused);
+        total.errors = total.errors.saturating_add(tenant.errors);
+        total.tokens = sum(total.tokens, tenant.tokens);
+        total.cost += tenant.cost;
+        total.unpriced_requests = total.unpriced_requests.saturating_add(tenant.unpriced_requests);
+    }
+    let mut tenants = figures.tenants;
+    let left_out = tenants.len().saturating_sub(MOST_TENANTS);
+    tenants.sort_by(|one, other| {
+        let weight = |tenant: &TenantFigures| Reverse((tenant.cost, tenant.requests));
+        weight(one).cmp(&weight(other)).then_with(|| one.tenant.cmp(&other.tenant))
+    });
+    tenants.truncate(MOST_TENANTS);
+    let tenants: Vec<Value> = tenants
+        .iter()
+        .map(|tenant| {
+            let mut told = counts(tenant);
+            told.insert("tenant".to_owned(), tenant.tenant.as_str().into());
+            // Callers whom nobody knows have no bucket.
+            let left = if tenant.tenant.is_empty() { json!([]) } else { limits(metrics, &tenant.tenant) };
+            told.insert("limits".to_owned(), left);
+            Value::Object(told)
+        })
+        .collect();
+    let upstreams: Vec<Value> = shown
+        .upstreams
+        .iter()
+        .map(|name| {
+            let expiry = figures.expiries.iter().find(|(upstream, _)| **upstream == **name).map(|(_, expiry)| seconds_until(*expiry, now));
+            let there = !unmet.iter().any(|unmet| *unmet.condition == *credentials_of(name));
+            json!({ "name": &**name, "credentials": if there { "there" } else { "missing" }, "credentials_expire_in": expiry })
+        })
+        .collect();
+    let mut told = counts(&total);
+    told.extend(object([
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("config", shown.version.as_str().into()),
+        ("started", seconds(started).into()),
+        ("now", seconds(now).into()),
+        ("ready", unmet.is_empty().into()),
+        ("unmet", json!(unmet)),
+        ("in_flight", figures.in_flight.into()),
+        ("overhead", json!({ "bounds": figures.overhead.bounds, "counts": figures.overhead.counts })),
+        ("refusals", object(figures.refusals.into_iter().map(|(reason, count)| (reason, count.into()))).into()),
+        ("attempts", object(figures.attempts.into_iter().map(|(outcome, count)| (outcome, count.into()))).into()),
+        ("upstreams", upstreams.into()),
+        ("tenants", tenants.into()),
+        ("tenants_left_out", left_out.into()),
+        ("ledger", shown.ledger.is_some().into()),
+    ]));
+    Value::Object(told)
+}
+
+/// How much `tenant` has left, limit by limit.
+pub(super) fn limits(metrics: &Metrics, tenant: &str) -> Value {
+    let left = metrics.limits_of(tenant);
+    left.iter().map(|at| json!({ "rule": &*at.limit, "remaining": at.remaining, "capacity": at.capacity })).collect::<Vec<_>>().into()
+}
+
+fn counts(figures: &TenantFigures) -> Map<String, Value> {
+    let TenantFigures { tenant: _, requests, refused, errors, tokens, cost, unpriced_requests } = figures;
+    object([
+        ("requests", (*requests).into()),
+        ("refused", (*refused).into()),
+        ("errors", (*errors).into()),
+        ("tokens", tokens_json(*tokens)),
+        // Exact: a number would be read as a float.
+        ("cost_usd", cost.to_string().into()),
+        ("unpriced_requests", (*unpriced_requests).into()),
+    ])
+}
+
+fn object<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Map<String, Value> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn sum(one: Tokens, other: Tokens) -> Tokens {
+    Tokens {
+        input: one.input.saturating_add(other.input),
+        output: one.output.saturating_add(other.output),
+        cache_read: one.cache_read.saturating_add(other.cache_read),
+        cache_write_5m: one.cache_write_5m.saturating_add(other.cache_write_5m),
+        cache_write_1h: one.cache_write_1h.saturating_add(other.cache_write_1h),
+        reasoning: one.reasoning.saturating_add(other.reasoning),
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Below zero once it is past.
+fn seconds_until(expiry: SystemTime, now: SystemTime) -> i64 {
+    let whole = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    expiry.duration_since(now).map_or_else(|past| -whole(past.duration()), whole)
+}

@@ -23,9 +23,21 @@ pub(crate) struct Binary {
 impl Binary {
     /// Runs `yaml`, whose files are in `dir`, with this environment and no other, until it listens.
     pub(crate) async fn run(dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
+        Self::run_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment).await
+    }
+
+    /// The same where no file may grow beyond so many blocks (of 512 or 1,024 bytes, as the shell has it): as on a disk that is full by then.
+    pub(crate) async fn run_with_small_files(blocks: u32, dir: &Path, yaml: &str) -> Self {
+        let mut shell = Command::new("sh");
+        // Ignored, the signal becomes an error of the write.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
+        Self::run_by(shell, dir, yaml, &[]).await
+    }
+
+    async fn run_by(mut command: Command, dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let file = dir.join("binary.yaml");
         std::fs::write(&file, yaml).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        let mut child = command
             .args(["run", "--config"])
             .arg(&file)
             .env_clear()

@@ -96,6 +96,48 @@ async fn a_killed_gateway_has_counted_all_but_the_last_moments_and_nothing_twice
     assert_eq!(calls(&file), before + 10);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_disk_is_full_serves_on_and_tells() {
+    const MODELS: usize = 400;
+    let world = world("").await;
+    let binary = Binary::run_with_small_files(120, &world.dir, &yaml(&world)).await;
+    let mut connection = Raw::connect(binary.listeners[0]).await;
+    let mut call = async |nth: usize| {
+        let path = format!("/model/model-{nth:0>200}/converse");
+        connection.send(Ask::post(&path, converse("one")).token(&world.token).wire()).await;
+        assert_eq!(connection.answer().await.status, 200);
+    };
+    for nth in 0..MODELS {
+        call(nth).await;
+    }
+    let told = async {
+        loop {
+            let scraped = crate::client::call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+            let errors = text(&scraped.body).lines().find_map(|line| line.strip_prefix("tollgate_ledger_errors_total ").map(str::to_owned));
+            if errors.is_some_and(|errors| errors != "0") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("an error that is counted");
+    call(0).await;
+    let said = binary.stop().await;
+    assert!(said.contains("the ledger could not be written"), "{said}");
+    assert!(said.contains("the ledger did not take the last exchanges in time"), "{said}");
+
+    // What is there is whole, and the next gateway goes on from it.
+    let file = world.dir.join("ledger.sqlite");
+    let check = rusqlite::Connection::open(&file).unwrap().query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.unwrap(), "ok");
+    let before = calls(&file);
+    assert!(before < MODELS);
+    let binary = Binary::run(&world.dir, &yaml(&world), &[]).await;
+    let ask = Ask::post("/model/m/converse", converse("one")).token(&world.token);
+    assert_eq!(crate::client::call(binary.listeners[0], ask.wire()).await.status, 200);
+    binary.stop().await;
+    assert_eq!(calls(&file), before + 1);
+}
+
 async fn tollgate(dir: &Path, arguments: &[&str]) -> Output {
     let run = Command::new(env!("CARGO_BIN_EXE_tollgate")).current_dir(dir).args(arguments).kill_on_drop(true).output();
     tokio::time::timeout(PATIENCE, run).await.expect("an end within 30 s").unwrap()

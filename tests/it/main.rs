@@ -10,6 +10,7 @@
 mod addresses;
 mod admin;
 mod authorizer;
+mod bill;
 mod binary;
 mod bodies;
 mod certificates;

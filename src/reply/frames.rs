@@ -140,7 +140,9 @@ impl Frames {
         if !whole {
             return rest;
         }
-        let ([total, headers, checksum, ..], Some(summed)) = (self.keep.as_chunks::<4>().0, self.keep.first_chunk::<8>()) else { return rest };
+        let ([total, headers, checksum, ..], Some(summed)) = (self.keep.as_chunks::<4>().0, self.keep.first_chunk::<8>()) else {
+            return rest;
+        };
         let (total, headers) = (u32::from_be_bytes(*total), u32::from_be_bytes(*headers));
         let sound = crc32fast::hash(summed) == u32::from_be_bytes(*checksum);
         match total.checked_sub(OVERHEAD).and_then(|body| body.checked_sub(headers)) {

@@ -113,8 +113,7 @@ fn base64_that_is_none_is_passed_over() {
     let body = [&bad[..], &good].concat();
     assert_eq!(read(FRAMES, &body, Some(&ASKED), Ended::Whole).usage, Some(reported(tokens(1, 2))));
     // Some writers escape the slash, which is a digit.
-    let encoded = BASE64_STANDARD
-        .encode(r#"{"a":"???>>>","amazon-bedrock-invocationMetrics":{"inputTokenCount":1,"outputTokenCount":2}}"#);
+    let encoded = BASE64_STANDARD.encode(r#"{"a":"???>>>","amazon-bedrock-invocationMetrics":{"inputTokenCount":1,"outputTokenCount":2}}"#);
     assert!(encoded.contains('/'));
     let frame = eventstream::event("chunk", format!(r#"{{"bytes":"{}"}}"#, encoded.replace('/', "\\/")).as_bytes());
     assert_eq!(read(FRAMES, &frame, Some(&ASKED), Ended::Whole).usage, Some(reported(tokens(1, 2))));

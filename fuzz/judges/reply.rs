@@ -30,16 +30,16 @@ fn judge(kind: &'static str, data: &[u8]) {
 }
 
 /// `application/vnd.amazon.eventstream`.
-pub fn event_stream(data: &[u8]) {
+pub(crate) fn event_stream(data: &[u8]) {
     judge("application/vnd.amazon.eventstream", data);
 }
 
 /// JSON.
-pub fn json(data: &[u8]) {
+pub(crate) fn json(data: &[u8]) {
     judge("application/json", data);
 }
 
 /// `text/event-stream`.
-pub fn server_sent_events(data: &[u8]) {
+pub(crate) fn server_sent_events(data: &[u8]) {
     judge("text/event-stream", data);
 }

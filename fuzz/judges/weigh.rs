@@ -3,7 +3,7 @@
 use tollgate::call::weigh;
 
 /// Nothing panics, and nothing weighs more than it is.
-pub fn judge(body: &[u8]) {
+pub(crate) fn judge(body: &[u8]) {
     let asked = weigh(body);
     assert!(asked.text_bytes <= body.len() as u64 && u64::from(asked.media) <= body.len() as u64);
     // A bound that two readers could read in two ways is the larger of both.

@@ -1,0 +1,8 @@
+//! A body of JSON, as an upstream may send them. `cargo test` replays its corpus.
+
+#![no_main]
+
+#[path = "../judges/reply.rs"]
+mod reply;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| reply::json(data));

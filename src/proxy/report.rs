@@ -9,7 +9,7 @@ use super::exchange::Exchange;
 use super::head;
 use crate::domain::{Call, Cost};
 use crate::record::Entry;
-use crate::reply::Ended;
+use crate::reply::{Ended, Measured};
 
 /// What of the request's head is written down.
 pub(super) struct Head<'a> {
@@ -47,7 +47,12 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     let left = outlived || exchange.refused.is_none() && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     let whole = progress.complete && (error.is_none() || exchange.refused.is_some());
     let ended = if whole { Ended::Whole } else { Ended::Early };
-    let measured = progress.meter.measured(call.filter(|call| call.model.is_some()).map(|call| &call.asked), ended);
+    let asked = call.filter(|call| call.model.is_some()).map(|call| &call.asked);
+    let measured = match asked {
+        // It was sent, and nobody waited for what it would come to.
+        Some(asked) if left && progress.sent.is_some() && progress.head.is_none() => Measured::unanswered(asked),
+        _ => progress.meter.measured(asked, ended),
+    };
     let cost = measured.usage.as_ref().zip(admitted).map_or(Cost::Nothing, |(usage, admitted)| {
         exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
     });

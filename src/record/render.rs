@@ -212,7 +212,9 @@ fn counted(out: &mut String, name: &str, labels: &[&str], value: u64) {
 fn named(out: &mut String, name: &str, labels: &[&str]) {
     out.push_str(name);
     out.push('{');
-    labels.iter().for_each(|piece| out.push_str(piece));
+    for piece in labels {
+        out.push_str(piece);
+    }
     out.push('}');
 }
 

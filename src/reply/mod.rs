@@ -131,6 +131,14 @@ impl Meter {
     }
 }
 
+impl Measured {
+    /// Of a call whose client left before an answer began: the model has read it by then, or will.
+    #[must_use]
+    pub fn unanswered(asked: &Asked) -> Self {
+        Self { usage: Some(settle::unanswered(asked)), ..Self::default() }
+    }
+}
+
 impl Reader {
     fn read(&mut self, bytes: &[u8], found: &mut Found) {
         if matches!(self, Self::Unknown) {

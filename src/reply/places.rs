@@ -15,6 +15,8 @@ pub(super) enum Figure {
     CacheWrite1h,
     /// The part of `input` that a cache had: OpenAI's way to tell it.
     Cached,
+    /// The part of `input` that was written to one; not every API that speaks OpenAI's shape tells it.
+    CachedWrite,
     Reasoning,
 }
 
@@ -168,6 +170,7 @@ impl Place {
             Self::CacheCreation(source) if key == b"ephemeral_5m_input_tokens" => Self::Figure(source, Figure::CacheWrite5m),
             Self::CacheCreation(source) if key == b"ephemeral_1h_input_tokens" => Self::Figure(source, Figure::CacheWrite1h),
             Self::InputDetails(source) if key == b"cached_tokens" => Self::Figure(source, Figure::Cached),
+            Self::InputDetails(source) if key == b"cache_write_tokens" => Self::Figure(source, Figure::CachedWrite),
             Self::OutputDetails(source) if key == b"reasoning_tokens" => Self::Figure(source, Figure::Reasoning),
             Self::ServiceTier if key == b"type" => Self::TierName,
             Self::Sonic => match key {

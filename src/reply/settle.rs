@@ -13,7 +13,7 @@
 use super::Ended;
 use super::found::{Found, Output};
 use super::told::Told;
-use crate::domain::{Asked, Basis, Tokens, Usage};
+use crate::domain::{Asked, Basis, GuardrailUnits, Tokens, Usage};
 
 /// Bytes of text that are taken for a token of input.
 const BYTES_A_TOKEN: u64 = 3;
@@ -81,6 +81,12 @@ fn is_estimable(found: &Found, told: &Known, asked: Option<&Asked>, ended: Ended
         // An agent without a trace: what it said is known, and what its models read is not.
         None => streamed && delivered,
     }
+}
+
+/// What is known to be used where no answer came: the input.
+pub(super) fn unanswered(asked: &Asked) -> Usage {
+    let tokens = Tokens { input: input(asked), ..Tokens::default() };
+    Usage { tokens, guardrail: GuardrailUnits::default(), basis: Basis::Estimated, tier: None }
 }
 
 fn input(asked: &Asked) -> u64 {

@@ -16,6 +16,7 @@ pub(super) struct Told {
     cache_write_5m: Option<u64>,
     cache_write_1h: Option<u64>,
     cached: Option<u64>,
+    cached_write: Option<u64>,
     reasoning: Option<u64>,
 }
 
@@ -29,6 +30,7 @@ impl Told {
             Figure::CacheWrite5m => &mut self.cache_write_5m,
             Figure::CacheWrite1h => &mut self.cache_write_1h,
             Figure::Cached => &mut self.cached,
+            Figure::CachedWrite => &mut self.cached_write,
             Figure::Reasoning => &mut self.reasoning,
         }
     }
@@ -52,9 +54,10 @@ impl Told {
     /// a cache is written, which part of the output was reasoning, and (OpenAI) that cached tokens are part of the input.
     pub(super) fn beside(&self, bedrock: &Self) -> Tokens {
         let split = self.cache_write_5m.unwrap_or(0).saturating_add(self.cache_write_1h.unwrap_or(0));
-        let written = bedrock.cache_write.unwrap_or_else(|| self.cache_write.unwrap_or(0).max(split));
+        let written = bedrock.cache_write.unwrap_or_else(|| self.cache_write.or(self.cached_write).unwrap_or(0).max(split));
         let hour = self.cache_write_1h.unwrap_or(0).min(written);
-        let uncached = self.input.map(|input| input.saturating_sub(self.cached.unwrap_or(0)));
+        let uncached =
+            self.input.map(|input| input.saturating_sub(self.cached.unwrap_or(0)).saturating_sub(self.cached_write.unwrap_or(0)));
         let output = bedrock.output.or(self.output).unwrap_or(0);
         Tokens {
             input: bedrock.input.or(uncached).unwrap_or(0),

@@ -67,7 +67,12 @@ fn kinds() -> Vec<Kind> {
         kinds.push(kind(&format!("/model/{model}/invoke-with-response-stream"), body, true, false));
     }
     kinds.push(kind("/model/amazon.titan-embed-text-v2:0/invoke", json!({ "inputText": "one two three" }), false, false));
-    kinds.push(kind("/model/cohere.embed-english-v3/invoke", json!({ "texts": ["one two", "three"], "input_type": "search_query" }), false, false));
+    kinds.push(kind(
+        "/model/cohere.embed-english-v3/invoke",
+        json!({ "texts": ["one two", "three"], "input_type": "search_query" }),
+        false,
+        false,
+    ));
     kinds
 }
 
@@ -212,7 +217,8 @@ fn log_sums(lines: &[Value]) -> Sums {
 
 fn ledger_sums(file: &Path) -> Sums {
     let now = SystemTime::now();
-    let query = UsageQuery { tenant: None, by: Some(By::Model), since: now - Duration::from_hours(2), until: now + Duration::from_hours(1) };
+    let query =
+        UsageQuery { tenant: None, by: Some(By::Model), since: now - Duration::from_hours(2), until: now + Duration::from_hours(1) };
     let rows = usage(file, &query).unwrap();
     let sum = |row: &tollgate::record::UsageRow| (row.calls, by_kind(&row.tokens), row.cost.picos(), row.unpriced_calls);
     rows.iter().map(|row| (row.keys.iter().find(|(name, _)| *name == "model").unwrap().1.clone(), sum(row))).collect()
@@ -258,8 +264,7 @@ async fn run(rule: &str) -> (Vec<Value>, BTreeMap<String, Bill>, Vec<Seen>) {
 
 /// Compares each bill with its line. Returns how many agree to the token, and how many were estimated.
 fn compare(lines: &[Value], bills: &BTreeMap<String, Bill>, mut estimated: impl FnMut(&Bill, &Value)) -> (usize, usize) {
-    let line_of: BTreeMap<&str, &Value> =
-        lines.iter().filter_map(|line| Some((line["upstream_request_id"].as_str()?, line))).collect();
+    let line_of: BTreeMap<&str, &Value> = lines.iter().filter_map(|line| Some((line["upstream_request_id"].as_str()?, line))).collect();
     let (mut exact, mut guessed) = (0, 0);
     for (id, bill) in bills {
         // A client that leaves before the answer's head takes its id with it, where the call is cancelled.
@@ -290,7 +295,11 @@ async fn where_answers_are_drained_every_bill_is_met_to_the_token() {
         let bill = &bills[&seen.request_id];
         assert!(bill.whole, "an answer whose client left was read to its end: {bill:?}");
     }
-    assert!(left.len() * 20 > lines.len() && exact * 2 > lines.len() && guessed > 0, "{} left, {exact} exact, {guessed} guessed", left.len());
+    assert!(
+        left.len() * 20 > lines.len() && exact * 2 > lines.len() && guessed > 0,
+        "{} left, {exact} exact, {guessed} guessed",
+        left.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,8 +311,7 @@ async fn where_answers_are_cancelled_an_estimate_is_marked_and_never_below_what_
         billed += bill.usage.output;
     });
     assert!(booked >= billed, "estimates are {booked}, bills are {billed}");
-    let line_of: BTreeMap<&str, &Value> =
-        lines.iter().filter_map(|line| Some((line["upstream_request_id"].as_str()?, line))).collect();
+    let line_of: BTreeMap<&str, &Value> = lines.iter().filter_map(|line| Some((line["upstream_request_id"].as_str()?, line))).collect();
     let mut cut = 0;
     for seen in seen.iter().filter(|seen| seen.left) {
         let line = line_of[seen.request_id.as_str()];

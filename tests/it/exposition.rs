@@ -63,7 +63,9 @@ pub(crate) fn parse(text: &str) -> BTreeMap<String, Family> {
 }
 
 fn check_histogram(name: &str, family: &Family) {
-    let mut by_labels: BTreeMap<BTreeMap<String, String>, (Vec<(f64, f64)>, Option<f64>, Option<f64>)> = BTreeMap::new();
+    /// Buckets by their bounds, the sum, and the count.
+    type Parts = (Vec<(f64, f64)>, Option<f64>, Option<f64>);
+    let mut by_labels: BTreeMap<_, Parts> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le");
@@ -111,7 +113,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     let mut chars = text.char_indices();
     while let Some((at, char)) = chars.next() {
         match char {
-            '"' => return Some((value, &text[at + 1..])),
+            '"' => return Some((value, text.get(at + 1..)?)),
             '\\' => value.push(match chars.next()?.1 {
                 'n' => '\n',
                 same @ ('\\' | '"') => same,

@@ -159,14 +159,14 @@ fn invoke_streams() -> Vec<Answer> {
 }
 
 fn openai() -> Vec<Answer> {
-    let chat = Tokens { input: 20, output: 7, cache_read: 80, reasoning: 3, ..Tokens::default() };
-    let usage = r#""usage":{"prompt_tokens":100,"completion_tokens":7,"total_tokens":107,"prompt_tokens_details":{"cached_tokens":80},"completion_tokens_details":{"reasoning_tokens":3}}"#;
+    let chat = Tokens { input: 15, output: 7, cache_read: 80, cache_write_5m: 5, reasoning: 3, ..Tokens::default() };
+    let usage = r#""usage":{"prompt_tokens":100,"completion_tokens":7,"total_tokens":107,"prompt_tokens_details":{"cached_tokens":80,"cache_write_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}"#;
     let body = format!(
         r#"{{"id":"c","choices":[{{"index":0,"message":{{"role":"assistant","content":"hi","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"service_tier":"default",{usage}}}"#
     );
     let last = format!(r#"{{"id":"c","choices":[],{usage}}}"#);
     let delta = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"usage":null}"#;
-    let answered = r#"{"input_tokens":100,"output_tokens":7,"total_tokens":107,"input_tokens_details":{"cached_tokens":80},"output_tokens_details":{"reasoning_tokens":3}}"#;
+    let answered = r#"{"input_tokens":100,"output_tokens":7,"total_tokens":107,"input_tokens_details":{"cached_tokens":80,"cache_write_tokens":5},"output_tokens_details":{"reasoning_tokens":3}}"#;
     let response = format!(
         r#"{{"id":"r","object":"response","output":[{{"type":"message","content":[{{"type":"output_text","text":"hello"}}]}}],"metadata":{{"usage":"1"}},"usage":{answered}}}"#
     );

@@ -115,7 +115,7 @@ mod tests {
     use crate::domain::Usd;
 
     /// 2026-11-22T13:20:00Z
-    const NOW: Duration = Duration::from_secs(1_795_353_600);
+    const NOW: Duration = Duration::from_mins(29_922_560);
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + NOW

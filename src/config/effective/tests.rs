@@ -1,5 +1,6 @@
 //! What is shown of whole configurations.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -77,7 +78,8 @@ fn what_no_golden_has_reads_back_too() {
 
 /// The text, and what it may look like once it has gone through something.
 fn guises(secret: &str) -> Vec<String> {
-    let mut percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let mut percent = String::new();
+    secret.bytes().for_each(|byte| write!(percent, "%{byte:02X}").unwrap());
     let mut guises =
         vec![secret.to_owned(), STANDARD.encode(secret), URL_SAFE_NO_PAD.encode(secret), hex(secret.as_bytes()), percent.clone()];
     percent.make_ascii_lowercase();

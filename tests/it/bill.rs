@@ -53,6 +53,12 @@ fn kinds() -> Vec<Kind> {
         kind("/openai/v1/responses", json!({ "model": "openai.gpt-oss-20b-1:0", "input": "tell me one two", "stream": true }), true, true),
         kind("/anthropic/v1/messages", json!({ "model": HAIKU, "max_tokens": 400, "messages": messages }), false, true),
         kind("/anthropic/v1/messages", json!({ "model": HAIKU, "max_tokens": 400, "stream": true, "messages": messages }), true, true),
+        kind(
+            "/bedrock-agent-runtime/agents/AGENT12345/agentAliases/ALIAS12345/sessions/s1/text",
+            json!({ "inputText": "tell me one two three", "enableTrace": true }),
+            true,
+            false,
+        ),
         kind(&format!("/model/{NOVA}/count-tokens"), json!({ "input": { "converse": { "messages": blocks } } }), false, true),
     ];
     for (model, body) in [
@@ -198,7 +204,7 @@ fn log_sums(lines: &[Value]) -> Sums {
     let mut sums = Sums::new();
     for line in lines {
         let named = line["status"].as_u64().is_some_and(|status| status < 300) && line["upstream_request_id"].is_string();
-        let model = if named { line["model"].as_str().unwrap_or("other") } else { "other" };
+        let model = line["model"].as_str().map_or("", |model| if named { model } else { "other" });
         let sum = sums.entry(model.to_owned()).or_default();
         sum.0 += 1;
         for (at, count) in by_kind(&tokens_of(line)).into_iter().enumerate() {

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::exchange::Exchange;
 use super::head;
 use crate::domain::{Call, Cost};
-use crate::record::Entry;
+use crate::record::{Entry, Unheard};
 use crate::reply::{Ended, Measured};
 
 /// What of the request's head is written down.
@@ -46,6 +46,9 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     let outlived = progress.departure.as_ref().is_some_and(|departure| departure.has_left());
     let left = outlived || exchange.refused.is_none() && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     let whole = progress.complete && (error.is_none() || exchange.refused.is_some());
+    if left {
+        exchange.live.metrics.client_left(if whole { Unheard::Drained } else { Unheard::Cancelled });
+    }
     let ended = if whole { Ended::Whole } else { Ended::Early };
     let asked = call.filter(|call| call.model.is_some()).map(|call| &call.asked);
     let measured = match asked {

@@ -75,6 +75,29 @@ impl KeyFetch {
     }
 }
 
+/// What became of an answer whose client left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unheard {
+    /// It ended with its client.
+    Cancelled,
+    /// It was read to its end.
+    Drained,
+}
+
+impl Unheard {
+    /// Both fates.
+    pub const ALL: [Self; 2] = [Self::Cancelled, Self::Drained];
+
+    /// The label in `tollgate_clients_left_total{answer}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 /// Where an upstream connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Connection {

@@ -17,7 +17,7 @@ pub use self::figures::{Distribution, Figures};
 use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
-use super::labels::{Attempt, Connection, KeyFetch, Level};
+use super::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
 use super::ledger::Faults as LedgerFaults;
 use super::process::Process;
 use super::table::Table;
@@ -46,6 +46,7 @@ pub struct Metrics {
     certificates: [IntCounter; Reread::ALL.len()],
     in_flight: IntGauge,
     draining: IntGauge,
+    clients_left: [IntCounter; Unheard::ALL.len()],
     retries: IntCounter,
     overhead: Histogram,
     upstream: Histogram,
@@ -114,6 +115,11 @@ impl Metrics {
             "Client connections that were closed before they carried a request.",
             &["reason"],
         );
+        let clients_left = families.counters(
+            "tollgate_clients_left_total",
+            "Clients that left before the end of their answers, by what became of the answer.",
+            &["answer"],
+        );
         let certificates =
             families.counters("tollgate_certificate_reloads_total", "Changes of certificate files, by what became of them.", &["outcome"]);
         let ledger_dropped =
@@ -130,6 +136,7 @@ impl Metrics {
             turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
             certificates: Reread::ALL.map(|outcome| certificates.with_label_values(&[outcome.label()])),
             in_flight: families.gauge("tollgate_in_flight", "Exchanges that have begun and not ended.", None),
+            clients_left: Unheard::ALL.map(|answer| clients_left.with_label_values(&[answer.label()])),
             draining: families.gauge("tollgate_answers_draining", "Answers that are read to their end though their client left.", None),
             retries: families.counter("tollgate_retries_total", "Tries to have a request answered upstream beyond the first."),
             overhead: families.histogram(
@@ -204,6 +211,13 @@ impl Metrics {
         self.overhead.observe(entry.overhead.as_secs_f64());
         if let Some(time) = entry.upstream_time {
             self.upstream.observe(time.as_secs_f64());
+        }
+    }
+
+    /// Counts a client that left before the end of its answer.
+    pub fn client_left(&self, answer: Unheard) {
+        if let Some(counter) = child(&self.clients_left, &Unheard::ALL, &answer) {
+            counter.inc();
         }
     }
 

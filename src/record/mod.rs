@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use self::entry::Entry;
 pub use self::error::RecordError;
-pub use self::labels::{Attempt, Connection, KeyFetch, Level};
+pub use self::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
 pub use self::ledger::{By, LedgerError, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};

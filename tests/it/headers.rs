@@ -129,7 +129,6 @@ async fn what_bedrock_reads_reaches_it_as_it_came() {
         ("x-amzn-bedrock-guardrailidentifier", "gr-1", false),
         ("x-amzn-bedrock-accept", "*/*", false),
         ("x-amzn-trace-id", "Root=1-2-3", false),
-        ("tracestate", "a=b", false),
         ("baggage", "a=b", false),
         ("x-amzn-bedrock-agentcore-runtime-session-id", "0123456789abcdef0123456789abcdef0", false),
         ("x-amzn-bedrock-agentcore-runtime-custom-team", "blue", false),

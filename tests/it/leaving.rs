@@ -62,7 +62,9 @@ async fn a_drained_answer_is_read_to_its_end_though_its_client_left() {
         let lines = log(&world).await;
         assert_eq!(lines.len(), 1);
         let line = &lines[0];
-        assert_eq!((&line["status"], &line["complete"]), (&200.into(), &false.into()), "{line}");
+        assert_eq!((&line["status"], &line["complete"], &line["client_left"]), (&200.into(), &false.into(), &true.into()), "{line}");
+        assert_eq!((&line["usage"], &line["output_tokens"]), (&"reported".into(), &5.into()), "{line}");
+        assert_eq!(world.metric(r#"tollgate_clients_left_total{answer="drained"}"#), 1.0);
     }
 }
 
@@ -73,6 +75,9 @@ async fn a_cancelled_answer_ends_with_its_client() {
         leave_after_one_event(&world, way).await;
         assert_eq!(outcomes(&world, all_over).await, [Outcome::PeerLeft], "{way:?}");
         world.until_idle().await;
+        let lines = log(&world).await;
+        assert_eq!((&lines[0]["client_left"], &lines[0]["usage"]), (&true.into(), &"estimated".into()), "{lines:?}");
+        assert_eq!(world.metric(r#"tollgate_clients_left_total{answer="cancelled"}"#), 1.0);
     }
 }
 

@@ -112,7 +112,7 @@ async fn a_gateway_whose_disk_is_full_serves_on_and_tells() {
     }
     let told = async {
         loop {
-            let scraped = crate::client::call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+            let scraped = crate::client::call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
             let errors = text(&scraped.body).lines().find_map(|line| line.strip_prefix("tollgate_ledger_errors_total ").map(str::to_owned));
             if errors.is_some_and(|errors| errors != "0") {
                 return;
@@ -166,7 +166,7 @@ async fn usage_is_shown_while_the_gateway_runs_and_a_second_gateway_is_refused_t
     let shown = tokio::time::timeout(PATIENCE, shown).await.expect("a call in the ledger");
     assert_eq!(shown["rows"][0]["tenant"], "demo");
     assert_eq!(shown["rows"][0]["model"], "amazon.nova-lite-v1:0");
-    let scraped = crate::client::call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+    let scraped = crate::client::call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert!(text(&scraped.body).contains("tollgate_ledger_lag_seconds 0\n"), "{}", text(&scraped.body));
 
     let second = tollgate(&world.dir, &["run", "--config", "binary.yaml"]).await;

@@ -146,6 +146,7 @@ async fn a_gateway_starts_before_its_provider() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("x-amzn-errortype"), Some("ServiceUnavailableException"));
     assert_eq!(answer.header("retry-after"), Some("5"));
+    world.until_idle().await;
     assert_eq!(world.metric(r#"tollgate_refusals_total{reason="keys_unavailable"}"#), 1.0);
     let unmet = world.gateway.readiness().check().unwrap_err();
     assert!(unmet.iter().any(|unmet| *unmet.condition == *format!("keys of issuer `{}`", provider.issuer)), "{unmet:?}");

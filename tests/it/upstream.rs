@@ -340,7 +340,7 @@ async fn without_aws_credentials_calls_are_refused_for_now_and_the_gateway_is_no
          record: {{ access_log: off }}\nupstreams: {{ use1: {{ region: us-east-1, endpoint: '{endpoint}' }} }}"
     );
     let ask = Ask::post(CONVERSE, converse("one"));
-    let ready = "GET /readyz HTTP/1.1\r\nhost: admin\r\n\r\n";
+    let ready = "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let bare = Binary::run(&world.dir, &yaml, &[]).await;
     let answer = raw_call(bare.listeners[0], ask.wire()).await;
     is_unavailable(&answer, 503);
@@ -348,7 +348,7 @@ async fn without_aws_credentials_calls_are_refused_for_now_and_the_gateway_is_no
     let readiness = raw_call(bare.admin, ready).await;
     assert_eq!(readiness.status, 503);
     assert!(readiness.json()["unmet"].to_string().contains("credentials of upstream `use1`"), "{}", readiness.json());
-    assert_eq!(raw_call(bare.admin, "GET /livez HTTP/1.1\r\nhost: admin\r\n\r\n").await.status, 200);
+    assert_eq!(raw_call(bare.admin, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.status, 200);
     assert_eq!(world.emulator.connections(), 0, "no connection is made for what can't be signed");
     bare.stop().await;
 

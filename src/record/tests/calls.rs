@@ -220,7 +220,8 @@ fn what_limits_leave_is_asked_for_the_tenants_that_were_seen() {
     assert_eq!(sample(&text, r#"tollgate_limit_remaining{limit="rpm",tenant="acme"}"#), "3");
     assert_eq!(sample(&text, r#"tollgate_limit_capacity{limit="rps"}"#), "10");
     for number in 0..200 {
-        metrics.count(&full(&id, &principal(&format!("tenant-{number}"), None)));
+        let principal = principal(&format!("tenant-{number}"), None);
+        metrics.count(&Entry { principal: Some(&principal), ..bare(&id) });
     }
     let lines = samples(&metrics, "tollgate_limit_remaining").len() + samples(&metrics, "tollgate_limit_capacity").len();
     assert!((50..=100).contains(&lines), "{lines} lines of a tenth of 1000");

@@ -3,21 +3,23 @@
 //! The children of a family with a closed set are made once and kept in arrays, so that counting hashes no label and takes no lock.
 
 mod figures;
+mod levels;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::figures::{Distribution, Figures};
+pub use self::levels::LimitLevel;
+use self::levels::{Limits, Sample};
 
 use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
-use super::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
+use super::labels::{Attempt, Connection, Unheard};
 use super::ledger::Faults as LedgerFaults;
 use super::process::Process;
 use super::table::Table;
@@ -69,25 +71,6 @@ pub struct Metrics {
     limits: Mutex<Option<Box<Limits>>>,
     config_version: GaugeVec,
     config_loaded: Gauge,
-}
-
-type Limits = dyn Fn(&str) -> Vec<LimitLevel> + Send;
-
-/// How much a tenant has left under one limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitLevel {
-    /// The limit's name.
-    pub limit: Arc<str>,
-    /// What could be taken at once now.
-    pub remaining: u64,
-    /// What could be, had nothing been taken.
-    pub capacity: u64,
-}
-
-struct Sample {
-    level: Level,
-    gauge: IntGauge,
-    read: Box<dyn Fn() -> u64 + Send>,
 }
 
 impl Metrics {
@@ -277,54 +260,6 @@ impl Metrics {
     /// Counts a look at a file of issued keys that could not be used.
     pub fn issued_keys_refused(&self) {
         self.issued_keys_refused.inc();
-    }
-
-    /// Notes when the credentials of `upstream` (its key in `upstreams`) expire; none where they don't, or the upstream is no more.
-    /// The metric tells the seconds left at each scrape, below zero once they are over.
-    pub fn set_credential_expiry(&self, upstream: &str, expiry: Option<SystemTime>) {
-        let mut expiries = self.expiries.lock();
-        match expiry {
-            Some(expiry) => _ = expiries.insert(upstream.into(), expiry),
-            None => _ = expiries.remove(upstream),
-        }
-    }
-
-    /// Counts an attempt to have the keys of `issuer` (its name in the configuration).
-    pub fn key_fetch(&self, issuer: &str, outcome: KeyFetch) {
-        self.jwks_fetches.with_label_values(&[issuer, outcome.label()]).inc();
-    }
-
-    /// Notes that the keys of `issuer` were fetched well at `fetched`; none where it is an issuer no more. The metric tells their age at each scrape.
-    pub fn set_keys_fetched(&self, issuer: &str, fetched: Option<SystemTime>) {
-        let mut times = self.jwks_fetched.lock();
-        match fetched {
-            Some(fetched) => _ = times.insert(issuer.into(), fetched),
-            None => _ = times.remove(issuer),
-        }
-    }
-
-    /// Has a level asked for at each scrape, from now on by `read`, which must not block. A level that nobody asks for is not shown.
-    ///
-    /// `read` should own no more than what it reads: these metrics keep it until another takes its place.
-    pub fn sample(&self, level: Level, read: impl Fn() -> u64 + Send + 'static) {
-        let mut samples = self.samples.lock();
-        let gauge = match samples.iter().position(|sample| sample.level == level) {
-            Some(old) => samples.swap_remove(old).gauge,
-            None => Families { registry: &self.registry }.gauge(level.name(), level.help(), None),
-        };
-        samples.push(Sample { level, gauge, read: Box::new(read) });
-    }
-
-    /// Has `read` asked how much each tenant that was counted has left, at each scrape from now on. It must not block.
-    pub fn limits(&self, read: impl Fn(&str) -> Vec<LimitLevel> + Send + 'static) {
-        *self.limits.lock() = Some(Box::new(read));
-    }
-
-    /// Notes that the configuration of this `version` is served from `at` on.
-    pub fn config_loaded(&self, version: &str, at: SystemTime) {
-        self.config_version.reset();
-        self.config_version.with_label_values(&[version]).set(1.0);
-        self.config_loaded.set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
     }
 
     /// What each tenant did since the process began, by name.

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tollgate::domain::{TokenKind, Tokens, Usd};
-use tollgate::emulator::{Bill, Usage};
-use tollgate::record::{By, UsageQuery, usage};
+use tollgate::emulator::{Bill, Options, Usage};
+use tollgate::record::{By, Reconciliation, UsageQuery, reconcile, usage};
 
 use crate::downstream::{Ask, Client, Way};
 use crate::record::log;
-use crate::world::{World, world};
+use crate::world::{Dir, Setting, World};
 
 /// All calls of one run; `TOLLGATE_CALLS` asks for more or less.
 const CALLS: usize = 10_000;
@@ -231,13 +231,15 @@ fn values<'m>(metrics: &'m str, family: &'m str, part: &'m str) -> impl Iterator
     lines.map(|line| line.rsplit(' ').next().unwrap())
 }
 
-/// A run in one mode: the lines of the log, the bills by request id, and what clients saw.
-async fn run(rule: &str) -> (Vec<Value>, BTreeMap<String, Bill>, Vec<Seen>) {
+/// A run in one mode: the lines of the log, the bills by request id, what clients saw, and what Bedrock's own log says beside the ledger.
+async fn run(rule: &str) -> (Vec<Value>, BTreeMap<String, Bill>, Vec<Seen>, Reconciliation) {
     let yaml = format!(
         "routes: [{{ name: everything, to: [{{ upstream: emulator }}], on_disconnect: {rule} }}]\n\
          record: {{ access_log: {{ to: access.log }}, ledger: ledger.sqlite }}"
     );
-    let world = Arc::new(world(&yaml).await);
+    let logs = Dir::new();
+    let emulator = Options { invocation_logs: Some(logs.join("")), ..Options::default() };
+    let world = Arc::new(World::build(Setting { yaml, emulator, ..Setting::default() }).await);
     let calls = std::env::var("TOLLGATE_CALLS").map_or(CALLS, |calls| calls.parse().unwrap());
     let seen = send_all(&world, calls).await;
     world.until_idle().await;
@@ -260,7 +262,11 @@ async fn run(rule: &str) -> (Vec<Value>, BTreeMap<String, Bill>, Vec<Seen>) {
     assert!(cost > 0);
 
     let bills = world.emulator.bills().into_iter().map(|bill| (bill.request_id.clone(), bill)).collect();
-    (lines, bills, seen)
+    world.emulator.flush_invocation_logs().unwrap();
+    let long_ago = SystemTime::now() - Duration::from_hours(2);
+    let soon = SystemTime::now() + Duration::from_hours(1);
+    let reconciled = reconcile(&world.dir.join("ledger.sqlite"), &logs.join(""), Some(long_ago), Some(soon)).unwrap();
+    (lines, bills, seen, reconciled)
 }
 
 /// Compares each bill with its line. Returns how many agree to the token, and how many were estimated.
@@ -285,13 +291,19 @@ fn compare(lines: &[Value], bills: &BTreeMap<String, Bill>, mut estimated: impl 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_answers_are_drained_every_bill_is_met_to_the_token() {
-    let (lines, bills, seen) = run("drain").await;
+    let (lines, bills, seen, reconciled) = run("drain").await;
     let (exact, guessed) = compare(&lines, &bills, |bill, line| {
         // Only what the upstream itself did not tell: it broke off, was made to tell no usage, or is a stream of chat whose client asked for none.
         let untold = bill.operation == "ChatCompletions" || line["client_left"].is_null();
         assert!(!bill.whole || untold, "{bill:?} {line}");
         assert!(tokens_of(line).output >= bill.usage.output, "{bill:?} {line}");
     });
+    // And so says Bedrock's own log of what it was asked for, model by model.
+    for row in reconciled.compared.iter().filter(|row| !row.estimated) {
+        assert_eq!(row.ledger, row.aws, "{} {}", row.tenant, row.model);
+    }
+    assert!(reconciled.only_aws.is_empty(), "{:?}", reconciled.only_aws);
+    assert!(reconciled.compared.len() > 10, "{:?}", reconciled.compared);
     let left: Vec<&Seen> = seen.iter().filter(|seen| seen.left).collect();
     for seen in &left {
         let bill = &bills[&seen.request_id];
@@ -306,7 +318,7 @@ async fn where_answers_are_drained_every_bill_is_met_to_the_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_answers_are_cancelled_an_estimate_is_marked_and_never_below_what_was_delivered() {
-    let (lines, bills, seen) = run("cancel").await;
+    let (lines, bills, seen, _) = run("cancel").await;
     let (mut booked, mut billed) = (0, 0);
     let (exact, guessed) = compare(&lines, &bills, |bill, line| {
         booked += tokens_of(line).output;

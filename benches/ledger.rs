@@ -33,20 +33,13 @@ fn ledger(criterion: &mut Criterion) {
         tier: None,
     };
     let metered = Entry {
-        request_id: &id,
-        trace: &trace,
-        began: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123),
-        client: None,
         principal: Some(&principal),
         service: Some(Service::BEDROCK_RUNTIME),
         method: "POST",
-        version: http::Version::HTTP_11,
         path: b"/model/us.anthropic.claude-3-5-haiku-20241022-v1%3A0/converse",
         model: Some("us.anthropic.claude-3-5-haiku-20241022-v1:0"),
         operation: Some("converse"),
         status: Some(200),
-        reason: None,
-        shadow_policy: &[],
         upstream: Some("primary"),
         upstream_request_id: Some(b"f6b1c9de-58a1-4b7e-9c5e-0f4a3f0f6a55"),
         attempts: 1,
@@ -56,16 +49,9 @@ fn ledger(criterion: &mut Criterion) {
         total: Duration::from_micros(815_250),
         overhead: Duration::from_nanos(41_700),
         complete: true,
-        client_left: false,
-        streamed: false,
         usage: Some(&used),
         cost: Cost::Priced(Usd::from_picos(2_640_000_000)),
-        admitted: None,
-        sent: None,
-        head: None,
-        first_token: None,
-        last_token: None,
-        user_agent: None,
+        ..Entry::begun(&id, &trace, SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123))
     };
     let unmetered = Entry { usage: None, cost: Cost::Nothing, ..metered };
 

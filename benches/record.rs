@@ -35,20 +35,14 @@ fn record(criterion: &mut Criterion) {
     let principal =
         Principal { tenant: "acme".into(), user: Some("ada@example.com".into()), groups: [].into(), method: Method::Jwt, key_id: None };
     let answered = Entry {
-        request_id: &id,
-        trace: &trace,
-        began: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123),
         client: Some(IpAddr::from([192, 0, 2, 7])),
         principal: Some(&principal),
         service: Some(Service::BEDROCK_RUNTIME),
         method: "POST",
-        version: http::Version::HTTP_11,
         path: b"/model/us.anthropic.claude-3-5-haiku-20241022-v1%3A0/converse",
         model: Some("us.anthropic.claude-3-5-haiku-20241022-v1:0"),
         operation: Some("converse"),
         status: Some(200),
-        reason: None,
-        shadow_policy: &[],
         upstream: Some("primary"),
         upstream_request_id: Some(b"f6b1c9de-58a1-4b7e-9c5e-0f4a3f0f6a55"),
         attempts: 1,
@@ -58,16 +52,8 @@ fn record(criterion: &mut Criterion) {
         total: Duration::from_micros(815_250),
         overhead: Duration::from_nanos(41_700),
         complete: true,
-        client_left: false,
-        streamed: false,
-        usage: None,
-        cost: Cost::Nothing,
-        admitted: None,
-        sent: None,
-        head: None,
-        first_token: None,
-        last_token: None,
         user_agent: Some(b"Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.1.0 md/arch#x86_64 lang/python#3.12.3 md/pyimpl#CPython cfg/retry-mode#legacy Botocore/1.44.5"),
+        ..Entry::begun(&id, &trace, SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_352_444_123))
     };
     let refused = Entry {
         status: Some(429),

@@ -79,3 +79,45 @@ pub struct Entry<'a> {
     /// `User-Agent`, as sent.
     pub user_agent: Option<&'a [u8]>,
 }
+
+impl<'a> Entry<'a> {
+    /// An exchange of which nothing is known but that it began: what tests and benches start from.
+    #[must_use]
+    pub const fn begun(request_id: &'a RequestId, trace: &'a Trace, began: SystemTime) -> Self {
+        Self {
+            request_id,
+            trace,
+            began,
+            client: None,
+            principal: None,
+            service: None,
+            method: "",
+            version: http::Version::HTTP_11,
+            path: b"",
+            model: None,
+            operation: None,
+            status: None,
+            reason: None,
+            shadow_policy: &[],
+            upstream: None,
+            upstream_request_id: None,
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream_time: None,
+            total: Duration::ZERO,
+            overhead: Duration::ZERO,
+            complete: false,
+            client_left: false,
+            streamed: false,
+            usage: None,
+            cost: Cost::Nothing,
+            admitted: None,
+            sent: None,
+            head: None,
+            first_token: None,
+            last_token: None,
+            user_agent: None,
+        }
+    }
+}

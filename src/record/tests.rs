@@ -81,41 +81,7 @@ pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a>
 }
 
 pub(super) fn bare(id: &RequestId) -> Entry<'_> {
-    Entry {
-        request_id: id,
-        trace: &TRACE,
-        began: SystemTime::UNIX_EPOCH + BEGAN,
-        client: None,
-        principal: None,
-        service: None,
-        method: "GET",
-        version: http::Version::HTTP_2,
-        path: b"/",
-        model: None,
-        operation: None,
-        status: None,
-        reason: None,
-        shadow_policy: &[],
-        upstream: None,
-        upstream_request_id: None,
-        attempts: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        upstream_time: None,
-        total: Duration::ZERO,
-        overhead: Duration::ZERO,
-        complete: false,
-        client_left: false,
-        streamed: false,
-        usage: None,
-        cost: Cost::Nothing,
-        admitted: None,
-        sent: None,
-        head: None,
-        first_token: None,
-        last_token: None,
-        user_agent: None,
-    }
+    Entry { method: "GET", version: http::Version::HTTP_2, path: b"/", ..Entry::begun(id, &TRACE, SystemTime::UNIX_EPOCH + BEGAN) }
 }
 
 fn line_of(entry: &Entry<'_>) -> String {

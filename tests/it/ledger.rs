@@ -193,39 +193,21 @@ fn one_exchange(dir: &Path) -> SystemTime {
     let tokens = Tokens { input: 100, output: 20, ..Tokens::default() };
     let usage = Usage { tokens, guardrail: GuardrailUnits::default(), basis: Basis::Reported, tier: None };
     recorder.record(&Entry {
-        request_id: &request_id,
-        trace: &trace,
-        began,
-        client: None,
         principal: Some(&principal),
-        service: None,
         method: "POST",
-        version: http::Version::HTTP_11,
         path: b"/model/m/converse",
         model: Some("m"),
         operation: Some("converse"),
         status: Some(200),
-        reason: None,
-        shadow_policy: &[],
         upstream: Some("use1"),
         upstream_request_id: Some(b"aws-1"),
         attempts: 1,
         bytes_in: 1,
         bytes_out: 1,
-        upstream_time: None,
-        total: Duration::ZERO,
-        overhead: Duration::ZERO,
         complete: true,
-        client_left: false,
-        streamed: false,
         usage: Some(&usage),
         cost: Cost::Priced(Usd::from_picos(12_500_000_000)),
-        admitted: None,
-        sent: None,
-        head: None,
-        first_token: None,
-        last_token: None,
-        user_agent: None,
+        ..Entry::begun(&request_id, &trace, began)
     });
     recorder.flush();
     began

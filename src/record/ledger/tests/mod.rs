@@ -80,39 +80,21 @@ fn used(input: u64, output: u64) -> Usage {
 /// An answered call for one model.
 fn answered<'a>(id: &'a RequestId, principal: &'a Principal, usage: &'a Usage) -> Entry<'a> {
     Entry {
-        request_id: id,
-        trace: &TRACE,
-        began: now(),
-        client: None,
         principal: Some(principal),
-        service: None,
         method: "POST",
-        version: http::Version::HTTP_11,
         path: b"/model/m/converse",
         model: Some("m"),
         operation: Some("converse"),
         status: Some(200),
-        reason: None,
-        shadow_policy: &[],
         upstream: Some("primary"),
         upstream_request_id: Some(b"7e9d2f4a"),
         attempts: 1,
         bytes_in: 1,
         bytes_out: 1,
-        upstream_time: None,
-        total: Duration::ZERO,
-        overhead: Duration::ZERO,
         complete: true,
-        client_left: false,
-        streamed: false,
         usage: Some(usage),
         cost: Cost::Priced(Usd::from_picos(5)),
-        admitted: None,
-        sent: None,
-        head: None,
-        first_token: None,
-        last_token: None,
-        user_agent: None,
+        ..Entry::begun(id, &TRACE, now())
     }
 }
 

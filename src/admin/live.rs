@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use super::readiness::{Unmet, credentials_of};
 use super::shown::Shown;
 use super::usage::tokens_json;
-use crate::domain::Tokens;
 use crate::record::{Metrics, TenantFigures};
 
 /// Tenants in one answer: those that spent or asked most.
@@ -22,7 +21,7 @@ pub(super) fn figures(metrics: &Metrics, shown: &Shown, unmet: &[Unmet], started
         total.requests = total.requests.saturating_add(tenant.requests);
         total.refused = total.refused.saturating_add(tenant.refused);
         total.errors = total.errors.saturating_add(tenant.errors);
-        total.tokens = sum(total.tokens, tenant.tokens);
+        total.tokens += tenant.tokens;
         total.cost += tenant.cost;
         total.unpriced_requests = total.unpriced_requests.saturating_add(tenant.unpriced_requests);
     }
@@ -94,17 +93,6 @@ fn counts(figures: &TenantFigures) -> Map<String, Value> {
 
 fn object<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Map<String, Value> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-fn sum(one: Tokens, other: Tokens) -> Tokens {
-    Tokens {
-        input: one.input.saturating_add(other.input),
-        output: one.output.saturating_add(other.output),
-        cache_read: one.cache_read.saturating_add(other.cache_read),
-        cache_write_5m: one.cache_write_5m.saturating_add(other.cache_write_5m),
-        cache_write_1h: one.cache_write_1h.saturating_add(other.cache_write_1h),
-        reasoning: one.reasoning.saturating_add(other.reasoning),
-    }
 }
 
 fn seconds(time: SystemTime) -> u64 {

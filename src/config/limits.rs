@@ -48,6 +48,19 @@ pub enum Dimension {
     User,
 }
 
+impl Dimension {
+    const ALL: [Self; 2] = [Self::Tenant, Self::User];
+
+    /// The word for it in gateway.yaml and in refusals.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::User => "user",
+        }
+    }
+}
+
 impl FromValue for Rule {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
@@ -123,10 +136,10 @@ impl FromValue for Count {
 
 impl FromValue for Dimension {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
-        match value.text()? {
-            "tenant" => Ok(Self::Tenant),
-            "user" => Ok(Self::User),
-            other => value.refuse_with(format!("{} is not a dimension of callers", value.quoted()), suggest(other, &["tenant", "user"])),
-        }
+        let text = value.text()?;
+        let named = Self::ALL.into_iter().find(|dimension| dimension.label() == text);
+        let unknown =
+            || value.refuse_with(format!("{} is not a dimension of callers", value.quoted()), suggest(text, &Self::ALL.map(Self::label)));
+        named.map_or_else(unknown, Ok)
     }
 }

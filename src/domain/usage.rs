@@ -1,5 +1,7 @@
 //! What an answer used: tokens, and units of guardrails.
 
+use std::ops::AddAssign;
+
 /// Tokens of one answer, by what they cost. Bedrock tells them apart: `input` holds nothing that was read from or written to a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tokens {
@@ -66,6 +68,18 @@ impl Tokens {
     #[must_use]
     pub fn total(&self) -> u64 {
         TokenKind::ALL.into_iter().fold(0, |sum, kind| sum.saturating_add(self.of(kind)))
+    }
+}
+
+/// Sums stop at the end of the range.
+impl AddAssign for Tokens {
+    fn add_assign(&mut self, other: Self) {
+        self.input = self.input.saturating_add(other.input);
+        self.output = self.output.saturating_add(other.output);
+        self.cache_read = self.cache_read.saturating_add(other.cache_read);
+        self.cache_write_5m = self.cache_write_5m.saturating_add(other.cache_write_5m);
+        self.cache_write_1h = self.cache_write_1h.saturating_add(other.cache_write_1h);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
     }
 }
 

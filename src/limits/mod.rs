@@ -204,13 +204,7 @@ fn wording(count: Count, rate: Rate, per: &[Dimension]) -> String {
         3600.0 => "an hour".into(),
         seconds => format!("in {seconds} s").into(),
     };
-    let per: Vec<&str> = per
-        .iter()
-        .map(|dimension| match dimension {
-            Dimension::Tenant => "tenant",
-            Dimension::User => "user",
-        })
-        .collect();
+    let per: Vec<&str> = per.iter().map(|dimension| dimension.label()).collect();
     let events = rate.events;
     if per.is_empty() { format!("{events} {unit} {period}") } else { format!("{events} {unit} {period} per {}", per.join(" and ")) }
 }

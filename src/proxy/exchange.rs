@@ -108,6 +108,11 @@ impl Progress {
         self.head.zip(self.sent).map(|(head, sent)| head.saturating_sub(sent))
     }
 
+    /// Whether the client has left an answer that outlives it.
+    pub(super) fn is_outlived(&self) -> bool {
+        self.departure.as_ref().is_some_and(|departure| departure.has_left())
+    }
+
     /// Ours: from the head to the request handed over, less the waits for the client's body and for a connection. A refusal's is all it took.
     pub(super) fn overhead(&self, total: Duration) -> Duration {
         match (self.connecting, self.connected, self.sent) {

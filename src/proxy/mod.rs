@@ -194,7 +194,7 @@ impl ProxyHttp for Gateway {
         exchange.progress.status = Some(head.status.as_u16());
         exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
         exchange.progress.meter = Meter::begin(head.status.as_u16(), &head.headers);
-        answer::reframe(head, &exchange.id, session.req_header().version)?;
+        answer::reframe(head, &exchange.id, session.req_header().version, exchange.progress.meter.is_streamed())?;
         if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
         }
@@ -211,7 +211,7 @@ impl ProxyHttp for Gateway {
         if let Some(bytes) = body.as_ref().filter(|bytes| !bytes.is_empty()) {
             let at = exchange.elapsed();
             exchange.progress.meter.read(bytes, at);
-            if !exchange.progress.departure.as_ref().is_some_and(|departure| departure.has_left()) {
+            if !exchange.progress.is_outlived() {
                 exchange.progress.bytes_out += u64::try_from(bytes.len()).unwrap_or(0);
             }
         }

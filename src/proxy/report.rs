@@ -43,8 +43,8 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     let admitted = exchange.admitted.as_ref();
     let call = exchange.known.call.as_deref();
     let progress = &exchange.progress;
-    let outlived = progress.departure.as_ref().is_some_and(|departure| departure.has_left());
-    let left = outlived || exchange.refused.is_none() && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    let left =
+        progress.is_outlived() || exchange.refused.is_none() && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
     let whole = progress.complete && (error.is_none() || exchange.refused.is_some());
     if left {
         exchange.live.metrics.client_left(if whole { Unheard::Drained } else { Unheard::Cancelled });

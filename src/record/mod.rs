@@ -5,6 +5,7 @@
 //! completion, credential, cookie or query string; and the number of time series is bounded, whatever clients send.
 
 mod access_log;
+mod complaints;
 mod count;
 mod entry;
 mod error;

@@ -86,9 +86,9 @@ impl Meter {
     /// Begins at the head of the upstream's answer. Of a status other than 2xx nothing is used, and nothing is read.
     #[must_use]
     pub fn begin(status: u16, headers: &HeaderMap) -> Self {
-        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        let (frames, events) = (is(b"application/vnd.amazon.eventstream"), is(b"text/event-stream"));
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is = |name: &str| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        let (frames, events) = (is("application/vnd.amazon.eventstream"), is("text/event-stream"));
         let streamed = frames || events;
         if !(200..300).contains(&status) {
             return Self { streamed, ..Self::default() };
@@ -104,6 +104,12 @@ impl Meter {
             Reader::Unknown
         };
         Self { streamed, reading: Some(Box::new(Reading { reader, found: Found::in_head(headers) })), ..Self::default() }
+    }
+
+    /// Whether the answer comes as a stream of events.
+    #[must_use]
+    pub const fn is_streamed(&self) -> bool {
+        self.streamed
     }
 
     /// Looks at the next bytes of the body, which came `at` so long after the exchange began. Allocates nothing.

@@ -15,7 +15,7 @@ use self::scalars::percent;
 use super::Config;
 use super::admin::Admin;
 use super::firewall::{Firewall, Flood};
-use super::limits::{Count, Dimension, Rate, Rule as Limit};
+use super::limits::{Count, Rate, Rule as Limit};
 use super::listeners::{Certificate, Clients, Listener, Presence, Tls};
 use super::policy::{Lists, Operation, Rule as Policy};
 use super::prices::Prices;
@@ -213,13 +213,7 @@ impl Shown for Limit {
         let count = match count {
             Count::Requests => "requests",
         };
-        let per: Vec<&str> = per
-            .iter()
-            .map(|dimension| match dimension {
-                Dimension::Tenant => "tenant",
-                Dimension::User => "user",
-            })
-            .collect();
+        let per: Vec<&str> = per.iter().map(|dimension| dimension.label()).collect();
         Section::default()
             .with("name", name)
             .with("count", count)

@@ -6,17 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::super::complaints::Complaints;
 use super::Faults;
 use super::buffer::GATHER;
 use crate::config::record::Destination;
 use crate::domain::Clock;
-
-/// The writer complains at most this often.
-const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// Where the lines end up. Only the writer has it.
 pub(super) struct Sink {
@@ -26,7 +23,7 @@ pub(super) struct Sink {
     /// The last byte written was not the end of a line.
     pub(super) torn: bool,
     faults: Faults,
-    complained: Option<Instant>,
+    complaints: Complaints,
 }
 
 impl Sink {
@@ -43,7 +40,7 @@ impl Sink {
     }
 
     pub(super) fn new(file: File, path: Option<PathBuf>, faults: Faults) -> Self {
-        Self { file, path, torn: false, faults, complained: None }
+        Self { file, path, torn: false, faults, complaints: Complaints::default() }
     }
 
     /// Opens the file anew; keeps the old one where that fails.
@@ -80,9 +77,7 @@ impl Sink {
 
     fn complain(&mut self, message: &'static str, error: &io::Error) {
         self.faults.errors.inc();
-        let now = Clock::System.monotonic();
-        if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
-            self.complained = Some(now);
+        if self.complaints.is_due(Clock::System.monotonic()) {
             warn!(path = ?self.path, %error, dropped_total = self.faults.dropped.get(), errors_total = self.faults.errors.get(), "{message}");
         }
     }

@@ -27,6 +27,7 @@ use self::batch::Bounds;
 use self::names::Names;
 use self::store::{Open, Store};
 use self::writer::{Shared, Writer};
+use super::complaints::Complaints;
 use super::entry::Entry;
 use crate::config::record::Ledger as Config;
 use crate::domain::Clock;
@@ -68,16 +69,21 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]: nobody writes the file then, or somebody else.
     pub(super) fn start(config: &Config, faults: Faults, clock: Clock) -> Result<Self, LedgerError> {
-        let file = config.file.clone();
-        let open = Box::new(move || schema::open_to_write(&file));
-        Self::start_with(config, open, Bounds::USUAL, faults, clock)
+        Self::start_with(config, store::opener(config.file.clone()), Bounds::USUAL, faults, clock)
     }
 
     fn start_with(config: &Config, open: Open, bounds: Bounds, faults: Faults, clock: Clock) -> Result<Self, LedgerError> {
         let held = schema::hold(&config.file)?;
         let store = Store::new(config.file.clone(), open, config.keep, config.keep_exchanges)?;
         let shared = Arc::<Shared>::default();
-        let writer = Writer { shared: Arc::clone(&shared), store, faults: faults.clone(), clock: clock.clone(), seq: 0, complained: None };
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            store,
+            faults: faults.clone(),
+            clock: clock.clone(),
+            seq: 0,
+            complaints: Complaints::default(),
+        };
         let write = move || {
             writer.run();
             // Only now may another have the file.

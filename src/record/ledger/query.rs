@@ -120,12 +120,7 @@ impl UsageRow {
         sum(&mut self.failed, other.failed);
         sum(&mut self.estimated_calls, other.estimated_calls);
         sum(&mut self.unpriced_calls, other.unpriced_calls);
-        sum(&mut self.tokens.input, other.tokens.input);
-        sum(&mut self.tokens.output, other.tokens.output);
-        sum(&mut self.tokens.cache_read, other.tokens.cache_read);
-        sum(&mut self.tokens.cache_write_5m, other.tokens.cache_write_5m);
-        sum(&mut self.tokens.cache_write_1h, other.tokens.cache_write_1h);
-        sum(&mut self.tokens.reasoning, other.tokens.reasoning);
+        self.tokens += other.tokens;
         self.cost += other.cost;
     }
 }

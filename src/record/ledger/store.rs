@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::LedgerError;
 use super::batch::Batch;
 use super::query::seconds;
+use super::schema::open_to_write;
 use super::sums::{COLUMNS, MOST};
 use crate::domain::{Cost, RequestId};
 
@@ -23,6 +24,11 @@ const KEEP_NOTES: Duration = Duration::from_hours(30 * 24);
 
 /// How the file is opened: at the start, and anew after every failure.
 pub(super) type Open = Box<dyn FnMut() -> Result<Connection, LedgerError> + Send>;
+
+/// Opens `file` to be written.
+pub(super) fn opener(file: PathBuf) -> Open {
+    Box::new(move || open_to_write(&file))
+}
 
 /// The file, as its only writer has it.
 pub(super) struct Store {

@@ -10,6 +10,7 @@ use super::batch::Batch;
 use super::store::Store;
 use super::{Faults, LedgerError};
 use crate::domain::Clock;
+use crate::record::complaints::Complaints;
 
 /// For how long exchanges gather once the first is there. With the writing itself, the file is less than a second behind.
 const GATHER: Duration = Duration::from_millis(500);
@@ -17,8 +18,6 @@ const GATHER: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Old rows are looked for so often.
 const PRUNE: Duration = Duration::from_hours(1);
-/// The writer complains at most this often.
-const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// What requests and the writer share.
 #[derive(Default)]
@@ -63,7 +62,7 @@ pub(super) struct Writer {
     pub(super) clock: Clock,
     /// The number of the last batch; a batch that is tried again keeps its number.
     pub(super) seq: i64,
-    pub(super) complained: Option<Instant>,
+    pub(super) complaints: Complaints,
 }
 
 impl Writer {
@@ -141,9 +140,7 @@ impl Writer {
 
     fn complain(&mut self, message: &'static str, error: &LedgerError) {
         self.faults.errors.inc();
-        let now = self.clock.monotonic();
-        if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
-            self.complained = Some(now);
+        if self.complaints.is_due(self.clock.monotonic()) {
             warn!(file = ?self.store.file, %error, errors_total = self.faults.errors.get(), "{message}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
@@ -13,6 +13,7 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tracing::warn;
 
+use super::super::complaints::Complaints;
 use crate::domain::{Clock, RequestId};
 
 /// Exchanges that go out at once, at most.
@@ -21,8 +22,6 @@ const BATCH: usize = 512;
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the collector has for a batch, tries again included.
 const EXPORT: Duration = Duration::from_secs(5);
-/// The exporter complains at most this often.
-const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// What the thread has.
 pub(super) struct Exporter {
@@ -30,7 +29,7 @@ pub(super) struct Exporter {
     spans: Receiver<Vec<SpanData>>,
     waiters: UnboundedReceiver<SyncSender<()>>,
     dropped: IntCounter,
-    complained: Option<Instant>,
+    complaints: Complaints,
 }
 
 impl Exporter {
@@ -56,7 +55,7 @@ impl Exporter {
             match connect(&to) {
                 Ok(otlp) => {
                     drop(ready.send(Ok(())));
-                    runtime.block_on(Self { otlp, spans, waiters, dropped, complained: None }.export_until_closed());
+                    runtime.block_on(Self { otlp, spans, waiters, dropped, complaints: Complaints::default() }.export_until_closed());
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -124,9 +123,7 @@ impl Exporter {
             Err(late) => late.to_string(),
         };
         self.dropped.inc_by(exchanges);
-        let now = Clock::System.monotonic();
-        if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
-            self.complained = Some(now);
+        if self.complaints.is_due(Clock::System.monotonic()) {
             warn!(error, dropped_total = self.dropped.get(), "spans could not be exported and are lost");
         }
     }

@@ -6,7 +6,17 @@ use rusqlite::Connection;
 
 use super::super::batch::Batch;
 use super::super::schema::open_to_write;
+use super::super::store::opener;
 use super::*;
+
+/// Waits for nobody who holds `file`.
+fn impatient(file: PathBuf) -> Open {
+    Box::new(move || {
+        let connection = open_to_write(&file)?;
+        connection.busy_timeout(Duration::ZERO).map_err(LedgerError::sqlite(&file))?;
+        Ok(connection)
+    })
+}
 
 /// Notes an exchange of each of `models`.
 fn note(ledger: &Ledger, models: &[&str]) {
@@ -49,14 +59,8 @@ fn a_full_disk_is_waited_out_and_nothing_is_lost_or_written_twice() {
 #[test]
 fn a_file_that_somebody_holds_costs_time_and_no_exchange() {
     let dir = Dir::new();
-    let file = dir.file();
-    let impatient: Open = Box::new(move || {
-        let connection = open_to_write(&file)?;
-        connection.busy_timeout(Duration::ZERO).map_err(LedgerError::sqlite(&file))?;
-        Ok(connection)
-    });
     let faults = faults();
-    let ledger = Ledger::start_with(&config(dir.file()), impatient, Bounds::USUAL, faults.clone(), clock()).unwrap();
+    let ledger = Ledger::start_with(&config(dir.file()), impatient(dir.file()), Bounds::USUAL, faults.clone(), clock()).unwrap();
     let somebody = Connection::open(dir.file()).unwrap();
     somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
     note(&ledger, &["m"]);
@@ -72,8 +76,7 @@ fn a_file_that_somebody_holds_costs_time_and_no_exchange() {
 #[test]
 fn a_batch_that_is_there_already_is_not_written_again() {
     let dir = Dir::new();
-    let file = dir.file();
-    let open: Open = Box::new(move || open_to_write(&file));
+    let open = opener(dir.file());
     let mut store = Store::new(dir.file(), open, Duration::MAX, Duration::MAX).unwrap();
     let (id, ada, usage) = (RequestId::random(), principal("acme", None), used(1, 1));
     let entry = answered(&id, &ada, &usage);
@@ -91,8 +94,7 @@ fn a_batch_that_is_there_already_is_not_written_again() {
 #[test]
 fn beyond_the_bounds_names_become_other_then_exchanges_are_lost_and_both_are_counted() {
     let dir = Dir::new();
-    let file = dir.file();
-    let open: Open = Box::new(move || open_to_write(&file));
+    let open = opener(dir.file());
     let bounds = Bounds { keys: 3, keys_and_others: 5, exchanges: 4 };
     let faults = faults();
     let ledger = Ledger::start_with(&config(dir.file()), open, bounds, faults.clone(), clock()).unwrap();
@@ -121,14 +123,8 @@ fn beyond_the_bounds_names_become_other_then_exchanges_are_lost_and_both_are_cou
 #[test]
 fn exchanges_that_could_not_be_written_when_the_gateway_ended_are_counted() {
     let dir = Dir::new();
-    let file = dir.file();
-    let impatient: Open = Box::new(move || {
-        let connection = open_to_write(&file)?;
-        connection.busy_timeout(Duration::ZERO).map_err(LedgerError::sqlite(&file))?;
-        Ok(connection)
-    });
     let faults = faults();
-    let ledger = Ledger::start_with(&config(dir.file()), impatient, Bounds::USUAL, faults.clone(), clock()).unwrap();
+    let ledger = Ledger::start_with(&config(dir.file()), impatient(dir.file()), Bounds::USUAL, faults.clone(), clock()).unwrap();
     let somebody = Connection::open(dir.file()).unwrap();
     somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
     note(&ledger, &["m", "n", "m"]);

@@ -1,7 +1,7 @@
 //! What is kept, and for how long.
 
 use super::super::batch::Batch;
-use super::super::schema::open_to_write;
+use super::super::store::opener;
 use super::*;
 
 #[test]
@@ -49,8 +49,7 @@ fn where_none_are_to_be_kept_none_are() {
 fn what_is_too_old_is_deleted_in_steps_and_what_is_not_stays() {
     const DAY: Duration = Duration::from_hours(24);
     let dir = Dir::new();
-    let file = dir.file();
-    let open: Open = Box::new(move || open_to_write(&file));
+    let open = opener(dir.file());
     let mut store = Store::new(dir.file(), open, DAY * 400, DAY * 7).unwrap();
     let (id, ada, usage) = (RequestId::random(), principal("acme", None), used(1, 1));
     let mut batch = Batch::default();

@@ -2,21 +2,26 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::Criterion;
 use tollgate::config;
-use tollgate::config::limits::{Count, Dimension, Rate, Rule};
-use tollgate::domain::{Clock, ManualClock, Method, Principal};
+use tollgate::config::limits::{Bound, Count, Dimension, Rule};
+use tollgate::domain::{Asked, Call, Clock, Cost, ManualClock, Method, Principal, Service};
 use tollgate::firewall::{Firewall, path_is_safe};
-use tollgate::limits::{Buckets, Limits};
+use tollgate::limits::{Ask, Buckets, Limits, Nobody, Now};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn rule(name: &str, per: &[Dimension]) -> Rule {
-    let rate = Rate { events: 1_000_000, period: Duration::from_secs(1) };
-    Rule { name: name.into(), count: Count::Requests, rate, burst: 1_000_000_000, per: per.into(), tenants: Vec::new() }
+    let bound = Bound::Rate { amount: 1_000_000, period: Duration::from_secs(1), burst: 1_000_000_000 };
+    Rule { per: per.into(), ..Rule::new(name, Count::Requests, bound) }
+}
+
+fn room(rules: &[Rule], buckets: Arc<Buckets>) -> Arc<Limits> {
+    Limits::build(rules, buckets, Arc::default(), Arc::new(Nobody))
 }
 
 fn callers() -> Vec<Principal> {
@@ -33,13 +38,17 @@ fn callers() -> Vec<Principal> {
 }
 
 /// Calls `admit` for one caller after another, a microsecond apart, over and over.
-fn walk(limits: &Limits, callers: &[Principal], start: Instant) -> impl FnMut() {
+fn walk(limits: &Arc<Limits>, callers: &[Principal], start: Instant) -> impl FnMut() {
     let mut turn = 0_u32;
     let mut next = callers.iter().cycle();
+    let call = Call { service: Service::BEDROCK_RUNTIME, path: "/".into(), query: "".into(), model: None, asked: Asked::default() };
     move || {
         turn += 1;
-        if let Some(caller) = next.next() {
-            drop(black_box(limits.admit(caller, start + Duration::from_micros(turn.into()))));
+        let Some(principal) = next.next() else { return };
+        let now = Now { monotonic: start + Duration::from_micros(turn.into()), wall: SystemTime::UNIX_EPOCH };
+        let ask = Ask { principal, call: &call, route: "everything", address: None, price: &|_| Cost::Nothing };
+        if let Ok(admission) = black_box(limits.admit(&ask, now)) {
+            admission.settle(None, now);
         }
     }
 }
@@ -53,7 +62,7 @@ fn main() {
 
     for rules in [&rules[..1], &rules[..]] {
         let buckets = Buckets::new(Buckets::DEFAULT_CAPACITY, start);
-        let limits = Limits::build(rules, buckets);
+        let limits = room(rules, buckets);
         let mut admit = walk(&limits, &callers, start);
         for _ in &callers {
             admit();
@@ -62,8 +71,9 @@ fn main() {
     }
 
     // Nobody can pass: the rate is so low that the first request of each caller was the last.
-    let last = Rule { burst: 1, rate: Rate { events: 1, period: Duration::from_hours(1) }, ..rule("last", &[Dimension::User]) };
-    let limits = Limits::build(&[rules[0].clone(), rules[1].clone(), last], Buckets::new(Buckets::DEFAULT_CAPACITY, start));
+    let last = Bound::Rate { amount: 1, period: Duration::from_hours(1), burst: 1 };
+    let last = Rule { bound: last, ..rule("last", &[Dimension::User]) };
+    let limits = room(&[rules[0].clone(), rules[1].clone(), last], Buckets::new(Buckets::DEFAULT_CAPACITY, start));
     let mut refuse = walk(&limits, &callers, start);
     for _ in &callers {
         refuse();
@@ -71,7 +81,7 @@ fn main() {
     criterion.bench_function("refuse, 3 rules", |bench| bench.iter(&mut refuse));
 
     // At the bound, none idle: what a newcomer costs at worst.
-    let limits = Limits::build(&rules[1..2], Buckets::new(40_000, start));
+    let limits = room(&rules[1..2], Buckets::new(40_000, start));
     let mut crowd = walk(&limits, &callers, start);
     for _ in &callers {
         crowd();

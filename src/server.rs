@@ -14,9 +14,10 @@ use crate::admin::{Admin, Condition, Readiness, credentials_of};
 use crate::config::Config;
 use crate::config::identity::Method;
 use crate::config::listeners::Listener as ListenerConfig;
-use crate::domain::Clock;
+use crate::domain::{Clock, Subject};
 use crate::identity::{IssuedKeys, Look};
 use crate::identity::{Keyring, Renewal};
+use crate::limits::{Now, Standing};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
 use crate::record::{KeyFetch, Level, LimitLevel};
@@ -175,8 +176,12 @@ impl Running {
     fn show(config: &Config, snapshot: &Snapshot, live: &Live) {
         let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
         live.metrics.limits(move |tenant| {
-            let standing = limits.standing(tenant, clock.monotonic());
-            standing.into_iter().map(|at| LimitLevel { limit: at.rule, remaining: at.remaining, capacity: at.limit }).collect()
+            let standing = limits.standing(&Subject { tenant: Some(tenant.into()), ..Subject::default() }, Now::of(&clock));
+            let level = |at: Standing| {
+                let scale = at.count.scale();
+                LimitLevel { remaining: at.remaining() / scale, capacity: at.limit / scale, limit: at.rule }
+            };
+            standing.into_iter().map(level).collect()
         });
         live.metrics.config_loaded(&config.version, live.clock.wall());
     }

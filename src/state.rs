@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::domain::Clock;
+use crate::domain::{Clock, LimitWarning, QuotaChange};
 use crate::firewall::{BodyMemory, Firewall};
 use crate::identity::{Identity, IdentityError};
-use crate::limits::{Buckets, Limits};
+use crate::limits::{Buckets, Grants, Limits, Observer};
 use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, RecordError, Recorder};
@@ -67,12 +67,14 @@ pub struct Live {
     pub clock: Clock,
     /// How much each caller has used of what they may.
     pub buckets: Arc<Buckets>,
+    /// What was granted beyond the rules.
+    pub grants: Arc<Grants>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// Every count.
     pub metrics: Arc<Metrics>,
     /// The access log, the ledger and traces.
-    pub recorder: Recorder,
+    pub recorder: Arc<Recorder>,
     /// Cancelled when everything ends, what still runs included.
     pub over: CancellationToken,
 }
@@ -86,8 +88,9 @@ impl Live {
         let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
+            grants: Arc::default(),
             bodies: BodyMemory::new(config.firewall.body_memory),
-            recorder: Recorder::build(&config.record, Arc::clone(&metrics))?,
+            recorder: Arc::new(Recorder::build(&config.record, Arc::clone(&metrics))?),
             metrics,
             over: CancellationToken::new(),
             clock,
@@ -115,11 +118,29 @@ impl Snapshot {
             body_timeout: config.firewall.body_timeout,
             identity: Identity::build(&config.identity)?,
             policy,
-            limits: Arc::new(Limits::build(&config.limits, Arc::clone(&live.buckets))),
+            limits: Limits::build(
+                &config.limits,
+                Arc::clone(&live.buckets),
+                Arc::clone(&live.grants),
+                Arc::new(Scribe(Arc::clone(&live.recorder))),
+            ),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,
         })
+    }
+}
+
+/// Writes down what happens to limits.
+struct Scribe(Arc<Recorder>);
+
+impl Observer for Scribe {
+    fn quota(&self, change: QuotaChange) {
+        self.0.quota(&change);
+    }
+
+    fn warn(&self, warning: LimitWarning) {
+        self.0.warn(&warning);
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn asked(text_bytes: u64, media: u32, max_tokens: Option<u64>) -> Asked {
-        Asked { text_bytes, media, max_tokens }
+        Asked { text_bytes, media, max_tokens, streamed: false }
     }
 
     #[test]

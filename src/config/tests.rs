@@ -89,7 +89,7 @@ fn an_anchor_is_used_but_never_defined_twice() {
         Config::parse(&text, Path::new("gateway.yaml")).map(|config| config.limits)
     };
     let rules = limits("- { name: b, count: requests, rate: *r } # &x R&D &r\n").unwrap();
-    assert_eq!(rules[0].rate, rules[1].rate);
+    assert_eq!(rules[0].bound, rules[1].bound);
     // serde_yaml 0.9.34 would take `*r` for `c` here.
     let faults = limits("- { name: &x b, count: requests, rate: &r 2/second }\n- { name: &y c, count: requests, rate: *r }\n").unwrap_err();
     assert!(faults.to_string().contains("gateway.yaml:6:11: the anchor `&x` is defined twice"), "{faults}");

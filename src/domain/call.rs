@@ -26,6 +26,29 @@ pub struct Asked {
     pub media: u32,
     /// The most output tokens that it allows, where it tells.
     pub max_tokens: Option<u64>,
+    /// Whether the answer is to come as a stream, as far as path and body tell.
+    pub streamed: bool,
+}
+
+/// Bytes of text that are taken for a token of input. A byte-level tokenizer reads English at four bytes a token, code and other languages at two to three
+/// and a half.
+const BYTES_A_TOKEN: u64 = 3;
+/// Tokens of an image or a document: at most about 1,600 (Anthropic's figure for the largest image that is not scaled down: width x height / 750), and a
+/// page of a document has about as many.
+const MEDIA_TOKENS: u64 = 1_600;
+
+impl Asked {
+    /// An estimate of the input tokens: rather too many than too few.
+    #[must_use]
+    pub fn input_tokens(&self) -> u64 {
+        self.text_bytes.div_ceil(BYTES_A_TOKEN).saturating_add(u64::from(self.media).saturating_mul(MEDIA_TOKENS))
+    }
+
+    /// Whether there is nothing in it that a model could read.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self { streamed: self.streamed, ..Self::default() }
+    }
 }
 
 impl Call {

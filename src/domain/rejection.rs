@@ -30,8 +30,14 @@ pub enum Reason {
     BodyTooLarge,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// A limit of requests is reached; it clears soon.
+    /// A limit is reached; it clears soon.
     RateLimited,
+    /// A quota or budget is used up until its period ends.
+    BudgetSpent,
+    /// The call asks for more than a limit ever gives at once.
+    AsksTooMuch,
+    /// The model has no price, and a budget is to be kept.
+    Unpriced,
     /// Too many requests from one address.
     Flood,
     /// All memory for bodies is taken.
@@ -52,7 +58,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::UnknownAccessKey,
@@ -64,6 +70,9 @@ impl Reason {
         Self::BodyTooLarge,
         Self::RequestTimeout,
         Self::RateLimited,
+        Self::BudgetSpent,
+        Self::AsksTooMuch,
+        Self::Unpriced,
         Self::Flood,
         Self::BodyMemory,
         Self::AuthorizerUnavailable,
@@ -78,9 +87,10 @@ impl Reason {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::Malformed => 400,
+            // Whatever an SDK retries by itself would be asked again for nothing: a spent budget is no 429.
+            Self::Malformed | Self::BudgetSpent | Self::AsksTooMuch => 400,
             Self::Unauthenticated => 401,
-            Self::Forbidden | Self::UnknownAccessKey | Self::InvalidSignature => 403,
+            Self::Forbidden | Self::Unpriced | Self::UnknownAccessKey | Self::InvalidSignature => 403,
             Self::UnknownService => 404,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
@@ -97,11 +107,12 @@ impl Reason {
     #[must_use]
     pub const fn aws_type(self) -> &'static str {
         match self {
-            Self::Forbidden => "AccessDeniedException",
+            Self::Forbidden | Self::Unpriced => "AccessDeniedException",
             Self::Unauthenticated | Self::UnknownAccessKey => "UnrecognizedClientException",
             Self::InvalidSignature => "InvalidSignatureException",
             Self::UnknownService => "ResourceNotFoundException",
-            Self::Malformed | Self::LengthRequired | Self::BodyTooLarge => "ValidationException",
+            Self::Malformed | Self::LengthRequired | Self::BodyTooLarge | Self::AsksTooMuch => "ValidationException",
+            Self::BudgetSpent => "ServiceQuotaExceededException",
             Self::RequestTimeout => "RequestTimeoutException",
             Self::RateLimited | Self::Flood => "ThrottlingException",
             Self::Internal => "InternalServerException",
@@ -130,6 +141,9 @@ impl Reason {
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::RateLimited => "rate_limited",
+            Self::BudgetSpent => "budget_spent",
+            Self::AsksTooMuch => "asks_too_much",
+            Self::Unpriced => "unpriced",
             Self::Flood => "flood",
             Self::BodyMemory => "body_memory",
             Self::AuthorizerUnavailable => "authorizer_unavailable",

@@ -152,6 +152,14 @@ impl Tier {
     }
 }
 
+impl Usage {
+    /// What is expected of a call before it is made.
+    #[must_use]
+    pub fn expected(tokens: Tokens) -> Self {
+        Self { tokens, guardrail: GuardrailUnits::default(), basis: Basis::Estimated, tier: None }
+    }
+}
+
 /// What one answer used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {

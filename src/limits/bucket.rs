@@ -1,90 +1,218 @@
-//! A token bucket by the generic cell rate algorithm (ITU-T I.371, annex A, "virtual scheduling").
+//! One bucket: what one caller has used under one rule, and what is held for calls under way.
 //!
-//! Its state is one time: when the bucket will be full again, the theoretical arrival time. Taking moves that time on by one interval;
-//! a request passes if the time is then at most a burst's worth of intervals ahead. Nothing ticks, and nothing is lost to rounding over
-//! time: the interval is rounded **up** to whole nanoseconds once, so a rate is never exceeded (and is kept to within 1 in 1,000 up to a
-//! million a second; the fastest there is, is one a nanosecond).
+//! Amounts are whole units of what the rule counts ([`Count::scale`](crate::config::limits::Count::scale)). What is **used** drains (a rate), is forgotten
+//! when its period ends (a quota), or is never more than nothing (concurrency). What is **held** neither drains nor ends: a call gives it back, or turns
+//! it into use, when it settles. A bucket admits what fits beside both; so the use that settles within any time `t` is at most the capacity and what
+//! the rate gives in `t`, whatever is reserved and given back in between.
 
-use crate::config::limits::Rate;
-
-/// The longest time that is told apart, in nanoseconds: 146 years. Three of them fit into a `u64`, so no sum here can overflow.
+/// The longest time that is told apart, in nanoseconds: 146 years. Sums of three of them fit into a `u64`.
 pub(super) const HORIZON: u64 = u64::MAX / 4;
 
-/// What a rule grants, in nanoseconds.
+/// What a rule grants one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Terms {
-    /// In which one request refills: `1..=HORIZON`.
-    interval: u64,
-    /// In which an empty bucket fills: `interval..=HORIZON`.
-    depth: u64,
+pub(super) enum Terms {
+    /// Use drains.
+    Rate {
+        /// So much in every `period`; at least 1.
+        amount: u64,
+        /// In nanoseconds; at least 1.
+        period: u64,
+        /// The most at once; at least 1.
+        capacity: u64,
+    },
+    /// Use is forgotten when the period ends.
+    Quota {
+        /// The most in a period.
+        limit: u64,
+        /// When the present period began, in seconds since 1970.
+        starts: u64,
+        /// Nanoseconds until it ends.
+        ends_in: u64,
+    },
+    /// Nothing is used, only held.
+    Max {
+        /// The most at once.
+        limit: u64,
+    },
 }
 
 impl Terms {
-    /// A bucket that refills at `rate` and holds `burst`.
-    pub(super) fn new(rate: Rate, burst: u64) -> Self {
-        let interval = rate.period.as_nanos().div_ceil(u128::from(rate.events.max(1)));
-        let interval = u64::try_from(interval).unwrap_or(HORIZON).clamp(1, HORIZON);
-        Self { interval, depth: interval.saturating_mul(burst.max(1)).min(HORIZON) }
+    /// The most that a bucket holds.
+    pub(super) const fn capacity(self) -> u64 {
+        match self {
+            Self::Rate { capacity, .. } => capacity,
+            Self::Quota { limit, .. } | Self::Max { limit } => limit,
+        }
     }
 
-    /// How many a full bucket admits at once; at least 1.
-    pub(super) const fn burst(self) -> u64 {
-        self.depth / self.interval
+    /// Whether both are of one period, or of none.
+    pub(super) const fn is_of_period(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Quota { starts, .. }, Self::Quota { starts: other, .. }) => starts == other,
+            _ => true,
+        }
     }
 
-    /// How many more a bucket admits that will be full in `debt` nanoseconds.
-    pub(super) const fn remaining(self, debt: u64) -> u64 {
-        self.depth.saturating_sub(debt) / self.interval
+    /// What drains in `nanos`, rounded down.
+    fn drained(self, nanos: u64) -> u64 {
+        match self {
+            Self::Rate { amount, period, .. } => scaled(nanos, amount, period),
+            Self::Quota { .. } | Self::Max { .. } => 0,
+        }
+    }
+
+    /// Nanoseconds in which `units` drain, rounded up; at most [`HORIZON`].
+    fn drains_in(self, units: u64) -> u64 {
+        match self {
+            Self::Rate { .. } if units == 0 => 0,
+            Self::Rate { amount, period, .. } => scaled_up(units, period, amount).min(HORIZON),
+            Self::Quota { ends_in, .. } => ends_in.min(HORIZON),
+            Self::Max { .. } => 0,
+        }
     }
 }
 
-/// The state of one bucket. A bucket that is full equals one that is absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `value * by / over`, rounded down; at most `u64::MAX`.
+fn scaled(value: u64, by: u64, over: u64) -> u64 {
+    match value.checked_mul(by) {
+        Some(product) => product / over.max(1),
+        None => u64::try_from(u128::from(value) * u128::from(by) / u128::from(over.max(1))).unwrap_or(u64::MAX),
+    }
+}
+
+/// The same, rounded up.
+fn scaled_up(value: u64, by: u64, over: u64) -> u64 {
+    match value.checked_mul(by) {
+        Some(product) => product.div_ceil(over.max(1)),
+        None => u64::try_from((u128::from(value) * u128::from(by)).div_ceil(u128::from(over.max(1)))).unwrap_or(u64::MAX),
+    }
+}
+
+/// The state of one bucket. One that is idle equals one that is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bucket {
-    /// When it is full again, in nanoseconds since the epoch of the buckets; at most `3 * HORIZON`.
-    full_at: u64,
-    /// The interval under which `full_at` was written: a reload may have changed it since.
-    interval: u64,
+    /// What is used, as of `at`.
+    pub(super) used: u64,
+    /// What is held for calls under way.
+    pub(super) held: u64,
+    /// Of a rate: nanoseconds since the buckets' epoch. Of a quota: the beginning of the period that `used` is of.
+    pub(super) at: u64,
+    /// When nothing is left of it, in nanoseconds since the buckets' epoch; never while something is held.
+    idle_at: u64,
 }
 
-/// What a bucket would be if one were taken from it now.
+/// What is asked of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
-    pub(super) bucket: Bucket,
-    /// The time from now until it is full again, in nanoseconds; at most the terms' depth.
-    pub(super) debt: u64,
+pub(super) struct Ask {
+    /// So much.
+    pub(super) amount: u64,
+    /// Less will do, down to so much; at most `amount`.
+    pub(super) least: u64,
+    /// Whether it is held until it settles, and not used at once.
+    pub(super) hold: bool,
 }
 
-/// The bucket is empty: the nanoseconds from now until one could be taken; at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Empty(pub(super) u64);
+/// Why a bucket does not admit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Blocked {
+    /// Calls under way hold what is left; what they give back will show.
+    Held,
+    /// Enough drains in so many nanoseconds; at least 1.
+    Drains(u64),
+    /// It is used up, for so many nanoseconds.
+    Spent(u64),
+    /// It is more than a bucket holds.
+    TooMuch,
+}
 
 impl Bucket {
-    /// Takes one from `bucket` (absent means full), which was last seen [`Self::under`] these `terms`, at `now` (at most [`HORIZON`]).
-    pub(super) fn take(bucket: Option<Self>, terms: Terms, now: u64) -> Result<Taken, Empty> {
-        let debt = bucket.map_or(0, |bucket| bucket.full_at.saturating_sub(now)) + terms.interval;
-        if debt > terms.depth {
-            return Err(Empty(debt - terms.depth));
-        }
-        Ok(Taken { bucket: Self { full_at: now + debt, interval: terms.interval }, debt })
-    }
-
-    /// When the bucket is full again and may be forgotten.
-    pub(super) const fn full_at(self) -> u64 {
-        self.full_at
-    }
-
-    /// The same bucket under `terms` that a reload may have changed: requests that are missing stay missing and refill at the new rate,
-    /// but no bucket is emptier than empty. The same value if the terms are those it was written under.
+    /// As it is at `now` under `terms`, which a reload may have changed.
     ///
-    /// The result must be kept even if nothing is then taken, or the bucket would go on refilling as of old.
-    pub(super) fn under(self, terms: Terms, now: u64) -> Self {
-        let debt = self.full_at.saturating_sub(now);
-        if self.interval == terms.interval && debt <= terms.depth {
-            return self;
+    /// A quota whose clock went back keeps what is used: nothing is handed out twice.
+    pub(super) fn at(self, terms: Terms, now: u64) -> Self {
+        match terms {
+            Terms::Rate { .. } => {
+                let drained = terms.drained(now.saturating_sub(self.at));
+                if self.used <= drained {
+                    return Self { used: 0, at: now, ..self };
+                }
+                // The time in which that much drains, and not a nanosecond more: what is left of it goes on draining.
+                let at = if drained == 0 { self.at } else { (self.at + terms.drains_in(drained)).min(now) };
+                Self { used: self.used - drained, at, ..self }
+            }
+            Terms::Quota { starts, .. } if starts > self.at => Self { used: 0, at: starts, ..self },
+            Terms::Quota { starts, .. } => Self { at: starts, ..self },
+            Terms::Max { .. } => self,
         }
-        let scaled = (u128::from(debt) * u128::from(terms.interval)).div_ceil(u128::from(self.interval));
-        let debt = u64::try_from(scaled).unwrap_or(HORIZON).min(terms.depth);
-        Self { full_at: now + debt, interval: terms.interval }
+    }
+
+    /// What is used and held.
+    pub(super) const fn taken(self) -> u64 {
+        self.used.saturating_add(self.held)
+    }
+
+    /// Takes what is asked from a bucket as it is now ([`Bucket::at`]); returns it, and how much that was.
+    pub(super) fn take(self, ask: Ask, terms: Terms, now: u64) -> Result<(Self, u64), Blocked> {
+        let capacity = terms.capacity();
+        let amount = ask.amount.min(capacity.saturating_sub(self.taken()));
+        if amount < ask.least || amount == 0 {
+            return Err(self.blocked(ask.least.max(1), terms, now));
+        }
+        let taken = if ask.hold { Self { held: self.held + amount, ..self } } else { Self { used: self.used + amount, ..self } };
+        Ok((taken.rest(terms, now), amount))
+    }
+
+    fn blocked(self, amount: u64, terms: Terms, now: u64) -> Blocked {
+        let Some(room) = terms.capacity().checked_sub(amount) else { return Blocked::TooMuch };
+        match terms {
+            Terms::Max { .. } => Blocked::Held,
+            Terms::Quota { ends_in, .. } if self.used > room => Blocked::Spent(ends_in),
+            Terms::Quota { .. } => Blocked::Held,
+            Terms::Rate { .. } => {
+                let excess = self.taken().saturating_sub(room);
+                if excess > self.used {
+                    return Blocked::Held;
+                }
+                Blocked::Drains(terms.drains_in(excess).saturating_sub(now.saturating_sub(self.at)).max(1))
+            }
+        }
+    }
+
+    /// Of what is held, `held` is given back, and `used` was used: more or less than that.
+    pub(super) fn settle(self, held: u64, used: u64, terms: Terms, now: u64) -> Self {
+        let used = self.used.saturating_add(used).min(u64::MAX / 2);
+        Self { held: self.held.saturating_sub(held), used, ..self }.rest(terms, now)
+    }
+
+    /// Holds `more`, fitting or not.
+    pub(super) fn grow(self, more: u64, terms: Terms, now: u64) -> Self {
+        Self { held: self.held.saturating_add(more).min(u64::MAX / 2), ..self }.rest(terms, now)
+    }
+
+    /// What was used `since` (nanoseconds since the epoch) and never came to anything is given back: what has drained in the meantime has been given
+    /// back already.
+    pub(super) fn undo(self, used: u64, since: u64, terms: Terms, now: u64) -> Self {
+        let left = used.saturating_sub(terms.drained(now.saturating_sub(since)));
+        Self { used: self.used.saturating_sub(left), ..self }.rest(terms, now)
+    }
+
+    /// Says when it will be idle.
+    fn rest(self, terms: Terms, now: u64) -> Self {
+        let idle_at = if self.held > 0 {
+            u64::MAX
+        } else if self.used == 0 {
+            now
+        } else {
+            match terms {
+                Terms::Rate { .. } => self.at + terms.drains_in(self.used),
+                Terms::Quota { .. } | Terms::Max { .. } => now + terms.drains_in(self.used),
+            }
+        };
+        Self { idle_at, ..self }
+    }
+
+    /// When it is idle and may be forgotten.
+    pub(super) const fn idle_at(self) -> u64 {
+        self.idle_at
     }
 }

@@ -2,31 +2,33 @@
 //!
 //! Invariants:
 //! * at most `capacity` buckets, and one more for each rule (the one that its newcomers share past the bound);
-//! * only a full bucket is ever forgotten, and a full bucket equals an absent one: forgetting gives nobody anything;
+//! * only an idle bucket is ever forgotten, and an idle bucket equals an absent one: forgetting gives nobody anything;
 //! * a thread locks shards in ascending order, and holds none when it sweeps others: no deadlock;
 //! * a shard's time never runs backwards, so that a caller who was held up on the way here can't undo a forgetting.
 //!
-//! Full buckets go when their shard would grow, when the bound is reached, and in [`Buckets::sweep`]. Each shard knows a time before which
-//! it holds no full bucket, so a sweep that would find nothing is rarely begun; a shard is small, so none takes long (tens of microseconds).
+//! Idle buckets go when their shard would grow, when the bound is reached, and in [`Buckets::sweep`]. Each shard knows a time before which
+//! it holds no idle bucket, so a sweep that would find nothing is rarely begun; a shard is small, so none takes long (tens of microseconds).
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::mem::size_of;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
-use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
-use super::bucket::{Bucket, Empty, HORIZON, Taken, Terms};
+use super::bucket::{Ask, Blocked, Bucket, HORIZON, Terms};
 use super::key::{Key, Prehashed, Seed};
+use super::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Relaxed};
 
-/// Past this many shards they only cost: 2,000 buckets each at the default capacity, 70 KB.
-const MOST_SHARDS: usize = 512;
+/// Past this many shards they only cost. At the default capacity a shard has 1,560 buckets then, which fill a table of 2,048 places well: 100 KB.
+const MOST_SHARDS: usize = 640;
 /// A shard is worth its lock and its table from about this many buckets.
 const BUCKETS_PER_SHARD: usize = 64;
 /// How many shards one newcomer sweeps at most, at the bound, before it shares a bucket.
 const MOST_SWEEPS: usize = 8;
+/// A clock that goes back by so many seconds at most is waited for.
+const MOST_BACK: u64 = 86_400;
 /// The least time between two warnings that newcomers share a bucket, in nanoseconds.
 const WARN_EVERY: u64 = 60_000_000_000;
 
@@ -36,23 +38,24 @@ pub struct Buckets {
     capacity: usize,
     epoch: Instant,
     seed: Seed,
-    /// A power of two of them.
     shards: Box<[Shard]>,
     /// Room taken: never less than the buckets there are.
     taken: AtomicUsize,
-    /// Where the next search for a full bucket begins.
+    /// Where the next search for an idle bucket begins.
     cursor: AtomicUsize,
     overflowed: AtomicU64,
     /// When to warn next, in nanoseconds since the epoch.
     warn_at: AtomicU64,
+    /// The latest wall time that anyone told, in seconds since 1970.
+    wall: AtomicU64,
 }
 
 /// A cache line of its own: callers of different shards don't slow each other down, and a visit costs one miss.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Shard {
-    /// No bucket of the shard is full before this time. Written under the lock; read without, as a hint.
-    none_full_before: AtomicU64,
+    /// No bucket of the shard is idle before this time. Written under the lock; read without, as a hint.
+    none_idle_before: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -63,18 +66,28 @@ struct Table {
     buckets: HashMap<Key, Bucket, BuildHasherDefault<Prehashed>>,
 }
 
-/// One to be taken from one bucket, `of` whoever asks.
+/// So much to be taken from one bucket, `of` whoever asks.
 #[derive(Debug)]
 pub(super) struct Want<T> {
     pub(super) of: T,
     pub(super) terms: Terms,
-    key: Key,
+    pub(super) ask: Ask,
+    pub(super) key: Key,
     overflow: Key,
     shard: usize,
     /// Whether there is no such bucket yet.
     absent: bool,
-    /// What the bucket is once the request is taken.
-    taken: Option<Taken>,
+    /// What the bucket is before and once it is taken, how much is taken, and when, in nanoseconds since the epoch.
+    pub(super) taken: Option<Taken>,
+}
+
+/// What taking came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) before: Bucket,
+    pub(super) bucket: Bucket,
+    pub(super) amount: u64,
+    pub(super) at: u64,
 }
 
 impl<T> Want<T> {
@@ -83,37 +96,33 @@ impl<T> Want<T> {
         self.absent && self.key != self.overflow
     }
 
-    pub(super) const fn new(of: T, key: Key, overflow: Key, terms: Terms) -> Self {
-        Self { of, terms, key, overflow, shard: 0, absent: false, taken: None }
-    }
-
-    /// The time from the taking until the bucket is full again; zero before the taking.
-    pub(super) fn debt(&self) -> Duration {
-        Duration::from_nanos(self.taken.map_or(0, |taken| taken.debt))
-    }
-
-    /// How many more the bucket would admit right after the taking.
-    pub(super) fn remaining(&self) -> u64 {
-        self.terms.remaining(self.taken.map_or(0, |taken| taken.debt))
+    pub(super) const fn new(of: T, key: Key, overflow: Key, terms: Terms, ask: Ask) -> Self {
+        Self { of, terms, ask, key, overflow, shard: 0, absent: false, taken: None }
     }
 }
 
-/// Nothing was taken: the bucket of `of` is the last to have one again, after `wait`.
+/// Nothing was taken: the bucket of `of` is the last to have it again.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal<T> {
     pub(super) of: T,
-    pub(super) wait: Duration,
+    pub(super) key: Key,
+    pub(super) why: Blocked,
+    /// The bucket that refused, as it is.
+    pub(super) bucket: Bucket,
 }
 
+/// Wants and locks of most calls fit where they are made.
+pub(super) type Wants<T> = SmallVec<[Want<T>; 4]>;
+
 impl Buckets {
-    /// A million: 70 to 90 MB when all of them are in use.
+    /// A million: 65 to 75 MB when all of them are in use.
     pub const DEFAULT_CAPACITY: usize = 1_000_000;
 
     /// Room for `capacity` buckets, none of which takes memory yet. Times before `epoch` count as `epoch`.
     #[must_use]
     pub fn new(capacity: usize, epoch: Instant) -> Arc<Self> {
-        let shards = (capacity / BUCKETS_PER_SHARD).next_power_of_two().min(MOST_SHARDS);
-        let shard = || Shard { none_full_before: AtomicU64::new(u64::MAX), table: Mutex::default() };
+        let shards = (capacity / BUCKETS_PER_SHARD).clamp(1, MOST_SHARDS);
+        let shard = || Shard { none_idle_before: AtomicU64::new(u64::MAX), table: Mutex::default() };
         Arc::new(Self {
             capacity,
             epoch,
@@ -123,6 +132,7 @@ impl Buckets {
             cursor: AtomicUsize::new(0),
             overflowed: AtomicU64::new(0),
             warn_at: AtomicU64::new(0),
+            wall: AtomicU64::new(0),
         })
     }
 
@@ -132,7 +142,7 @@ impl Buckets {
         self.taken.load(Relaxed)
     }
 
-    /// Whether there is no bucket, so that every caller has a full one.
+    /// Whether there is no bucket, so that every caller has all there is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -153,7 +163,7 @@ impl Buckets {
         size_of::<Self>() + self.shards.len() * size_of::<Shard>() + tables
     }
 
-    /// Forgets the buckets that are full at `now`, gives back memory that is no longer needed, and returns how many were forgotten.
+    /// Forgets the buckets that are idle at `now`, gives back memory that is no longer needed, and returns how many were forgotten.
     ///
     /// It holds one shard at a time, for tens of microseconds; all of them take some ten milliseconds at a million buckets. Call it every
     /// few seconds, off the request path.
@@ -173,13 +183,69 @@ impl Buckets {
             .sum()
     }
 
-    /// The nanoseconds from `now` until the bucket is full again. Takes nothing, and keeps nothing.
-    pub(super) fn debt(&self, key: Key, terms: Terms, now: Instant) -> u64 {
+    /// The wall time in whole seconds since 1970, which does not go back: not by less than a day, for then the clock was wrong before, and is followed.
+    pub(super) fn wall(&self, now: SystemTime) -> u64 {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let latest = self.latest_wall();
+        match latest.checked_sub(now) {
+            Some(0) => now,
+            Some(back) if back <= MOST_BACK => latest,
+            Some(_) => {
+                self.wall.store(now, Relaxed);
+                tracing::warn!(from = latest, to = now, "the clock went back by more than a day; quotas keep what is used of them");
+                now
+            }
+            None => {
+                self.wall.fetch_max(now, Relaxed);
+                now
+            }
+        }
+    }
+
+    /// The same, where `at_least` was seen before the process began.
+    pub(super) fn wall_at_least(&self, at_least: u64, now: SystemTime) -> u64 {
+        let wall = self.wall(now);
+        if at_least > wall && at_least - wall <= MOST_BACK {
+            self.wall.fetch_max(at_least, Relaxed);
+        }
+        self.latest_wall()
+    }
+
+    /// The latest wall time that anyone told, in seconds since 1970.
+    pub(super) fn latest_wall(&self) -> u64 {
+        self.wall.load(Relaxed)
+    }
+
+    /// The bucket as it is at `now`, and that time in nanoseconds since the epoch. Takes nothing, and keeps nothing.
+    pub(super) fn look(&self, key: Key, terms: Terms, now: Instant) -> (Bucket, u64) {
         let now = self.nanos(now);
-        let Some(shard) = self.shards.get(self.shard_of(key)) else { return 0 };
+        let Some(shard) = self.shards.get(self.shard_of(key)) else { return (Bucket::default(), now) };
         let table = shard.table.lock();
         let now = now.max(table.latest);
-        table.buckets.get(&key).map_or(0, |bucket| bucket.under(terms, now).full_at().saturating_sub(now))
+        (table.buckets.get(&key).copied().unwrap_or_default().at(terms, now), now)
+    }
+
+    /// Changes one bucket by `change`, which gets it as it is now and that time in nanoseconds since the epoch, and returns it before and after. Without
+    /// `now` it is the latest time that anyone was there: good enough for what gives something back. It takes room beyond the bound where there is no
+    /// such bucket: what a call used is never forgotten for want of room.
+    pub(super) fn change(
+        &self,
+        key: Key,
+        terms: Terms,
+        now: Option<Instant>,
+        change: impl FnOnce(Bucket, u64) -> Bucket,
+    ) -> (Bucket, Bucket) {
+        let now = now.map_or(0, |now| self.nanos(now));
+        let Some(shard) = self.shards.get(self.shard_of(key)) else { return (Bucket::default(), Bucket::default()) };
+        let mut table = shard.table.lock();
+        let now = table.at(now);
+        let before = table.buckets.get(&key).copied().unwrap_or_default().at(terms, now);
+        let after = change(before, now);
+        lower(&shard.none_idle_before, after.idle_at());
+        if table.buckets.insert(key, after).is_none() {
+            self.taken.fetch_add(1, Relaxed);
+        }
+        (before, after)
     }
 
     pub(super) const fn seed(&self) -> &Seed {
@@ -216,7 +282,7 @@ impl Buckets {
     }
 
     /// Locks the shards of `wants`, which are in the shards' order: one guard for each shard.
-    fn lock<T>(&self, wants: &[Want<T>]) -> Vec<Held<'_>> {
+    fn lock<T>(&self, wants: &[Want<T>]) -> SmallVec<[Held<'_>; 4]> {
         let shards = wants.chunk_by(|one, other| one.shard == other.shard).filter_map(|group| self.shards.get(group.first()?.shard));
         shards.map(|shard| Held { shard, table: shard.table.lock() }).collect()
     }
@@ -225,7 +291,7 @@ impl Buckets {
     fn commit<T>(&self, wants: &mut [Want<T>], held: &mut [Held<'_>], reserved: usize) {
         let mut added = 0;
         for (group, held) in wants.chunk_by_mut(|one, other| one.shard == other.shard).zip(held) {
-            // Those that are there go first: once taken from, they are not full, and growing the table can't forget them.
+            // Those that are there go first: once taken from, they are not idle, and growing the table can't forget them.
             group.sort_unstable_by_key(|want| want.absent);
             for want in group {
                 let Some(Taken { bucket, .. }) = want.taken else { continue };
@@ -235,7 +301,7 @@ impl Buckets {
                 if held.table.buckets.insert(want.key, bucket).is_none() {
                     added += 1;
                 }
-                lower(&held.shard.none_full_before, bucket.full_at());
+                lower(&held.shard.none_idle_before, bucket.idle_at());
             }
         }
         // More than reserved where the bucket that newcomers share is new.
@@ -246,7 +312,7 @@ impl Buckets {
         }
     }
 
-    /// Before a table doubles, forgets what is full in it. It doubles all the same if that was little: or the next few would sweep again.
+    /// Before a table doubles, forgets what is idle in it. It doubles all the same if that was little: or the next few would sweep again.
     fn grow(&self, held: &mut Held<'_>) {
         let table = &mut *held.table;
         if table.buckets.len() < table.buckets.capacity() {
@@ -268,12 +334,12 @@ impl Buckets {
         self.taken.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
-    /// Sweeps shards that may hold full buckets until there is room for `places`. The caller holds no shard.
+    /// Sweeps shards that may hold idle buckets until there is room for `places`. The caller holds no shard.
     fn make_room(&self, places: usize, now: u64) -> bool {
         let is_room = || self.taken.load(Relaxed).saturating_add(places) <= self.capacity;
-        let from = self.cursor.fetch_add(1, Relaxed) & (self.shards.len() - 1);
+        let from = self.cursor.fetch_add(1, Relaxed) % self.shards.len().max(1);
         let (before, after) = self.shards.split_at(from.min(self.shards.len()));
-        let worth_it = after.iter().chain(before).filter(|shard| shard.none_full_before.load(Relaxed) <= now);
+        let worth_it = after.iter().chain(before).filter(|shard| shard.none_idle_before.load(Relaxed) <= now);
         for shard in worth_it.take(MOST_SWEEPS) {
             self.sweep_shard(shard, &mut shard.table.lock(), now);
             if is_room() {
@@ -283,22 +349,22 @@ impl Buckets {
         is_room()
     }
 
-    /// Forgets the buckets of one shard that are full at `now`, and returns how many.
+    /// Forgets the buckets of one shard that are idle at `now`, and returns how many.
     fn sweep_shard(&self, shard: &Shard, table: &mut Table, now: u64) -> usize {
         let now = table.at(now);
-        if shard.none_full_before.load(Relaxed) > now {
+        if shard.none_idle_before.load(Relaxed) > now {
             return 0;
         }
         let before = table.buckets.len();
         let mut earliest = u64::MAX;
         table.buckets.retain(|_, bucket| {
-            let keep = bucket.full_at() > now;
+            let keep = bucket.idle_at() > now;
             if keep {
-                earliest = earliest.min(bucket.full_at());
+                earliest = earliest.min(bucket.idle_at());
             }
             keep
         });
-        shard.none_full_before.store(earliest, Relaxed);
+        shard.none_idle_before.store(earliest, Relaxed);
         let swept = before - table.buckets.len();
         self.taken.fetch_sub(swept, Relaxed);
         swept
@@ -313,13 +379,13 @@ impl Buckets {
     }
 
     fn shard_of(&self, key: Key) -> usize {
-        let mask = self.shards.len() - 1;
-        // There are at most 512 shards: the 16 bits that are kept always fit, and hold the mask.
-        usize::try_from(key.high & 0xffff).unwrap_or(0) & mask
+        // As many of the 32 bits as there are shards, without a division.
+        let shards = u64::try_from(self.shards.len()).unwrap_or(0);
+        usize::try_from(((key.high & 0xffff_ffff) * shards) >> 32).unwrap_or(0)
     }
 
     /// Nanoseconds since the epoch, at most [`HORIZON`].
-    fn nanos(&self, now: Instant) -> u64 {
+    pub(super) fn nanos(&self, now: Instant) -> u64 {
         let nanos = now.saturating_duration_since(self.epoch).as_nanos();
         u64::try_from(nanos).unwrap_or(HORIZON).min(HORIZON)
     }
@@ -341,17 +407,18 @@ struct Held<'a> {
 fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: u64) -> Result<(), Refusal<T>> {
     let mut refusal: Option<Refusal<T>> = None;
     for (group, held) in wants.chunk_by_mut(|one, other| one.shard == other.shard).zip(held) {
-        let shard_now = held.table.at(now);
+        let at = held.table.at(now);
         for want in group {
-            let bucket = held.table.find(want.key, want.terms, shard_now, &held.shard.none_full_before);
+            let bucket = held.table.buckets.get(&want.key).copied();
             want.absent = bucket.is_none();
-            match Bucket::take(bucket, want.terms, shard_now) {
-                Ok(taken) => want.taken = Some(taken),
-                Err(Empty(nanos)) => {
+            let before = bucket.unwrap_or_default().at(want.terms, at);
+            match before.take(want.ask, want.terms, at) {
+                Ok((bucket, amount)) => want.taken = Some(Taken { before, bucket, amount, at }),
+                Err(why) => {
                     // The caller's clock may be a little behind the shard's.
-                    let wait = Duration::from_nanos(nanos + (shard_now - now));
-                    if refusal.as_ref().is_none_or(|refusal| refusal.wait < wait) {
-                        refusal = Some(Refusal { of: want.of, wait });
+                    let why = if let Blocked::Drains(nanos) = why { Blocked::Drains(nanos + (at - now)) } else { why };
+                    if refusal.as_ref().is_none_or(|refusal| refusal.why < why) {
+                        refusal = Some(Refusal { of: want.of, key: want.key, why, bucket: before });
                     }
                 }
             }
@@ -372,16 +439,5 @@ impl Table {
     fn at(&mut self, now: u64) -> u64 {
         self.latest = self.latest.max(now);
         self.latest
-    }
-
-    /// The bucket, restated first if its rule's terms have changed.
-    fn find(&mut self, key: Key, terms: Terms, now: u64, none_full_before: &AtomicU64) -> Option<Bucket> {
-        let found = self.buckets.get_mut(&key)?;
-        let restated = found.under(terms, now);
-        if restated != *found {
-            *found = restated;
-            lower(none_full_before, restated.full_at());
-        }
-        Some(restated)
     }
 }

@@ -53,15 +53,17 @@ impl Hasher for Prehashed {
 pub(super) struct Seed(RandomState);
 
 /// What a part of a key stands for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Kind {
+pub(super) enum Part {
     Rule,
     Overflow,
     Tenant,
     User,
-    /// The callers of a tenant that have no user.
-    Userless,
+    Group,
+    Model,
+    KeyId,
+    Address,
 }
 
 impl Seed {
@@ -69,30 +71,11 @@ impl Seed {
         Self(RandomState::new())
     }
 
-    pub(super) fn rule(&self, name: &str) -> Key {
-        self.part(Kind::Rule, &[name])
-    }
-
-    pub(super) fn overflow(&self, rule: &str) -> Key {
-        self.part(Kind::Overflow, &[rule])
-    }
-
-    pub(super) fn tenant(&self, tenant: &str) -> Key {
-        self.part(Kind::Tenant, &[tenant])
-    }
-
-    /// A user within a tenant: two tenants' users of one name have nothing in common.
-    pub(super) fn user(&self, tenant: &str, user: Option<&str>) -> Key {
-        match user {
-            Some(user) => self.part(Kind::User, &[tenant, user]),
-            None => self.part(Kind::Userless, &[tenant]),
-        }
-    }
-
-    fn part(&self, kind: Kind, texts: &[&str]) -> Key {
+    /// The part of a key that `texts` stand for. What is within a tenant has the tenant first: two tenants' users of one name have nothing in common.
+    pub(super) fn part(&self, part: Part, texts: &[&str]) -> Key {
         let half = |side: u8| {
             let mut hasher = self.0.build_hasher();
-            hasher.write(&[side, kind as u8]);
+            hasher.write(&[side, part as u8]);
             for text in texts {
                 hasher.write_usize(text.len());
                 hasher.write(text.as_bytes());

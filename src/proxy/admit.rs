@@ -9,9 +9,10 @@ use pingora_proxy::Session;
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head};
 use crate::call::{self, CallError};
-use crate::domain::{Principal, Reason, Rejection};
+use crate::domain::{Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
+use crate::limits::Ask;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -25,7 +26,6 @@ use crate::identity::{Claim, Finding};
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
-    let clock = &gateway.live.clock;
 
     // 2. May it be looked at at all?
     if let Some(address) = head::client(session) {
@@ -91,16 +91,27 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     }
 
     // 7. Can they now?
-    let admission = snapshot.limits.admit(&principal, clock.monotonic())?;
-
-    // 9. Where to?
     let plan = snapshot.routes.plan(&call)?;
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
     let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
+    let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &upstream.region, &Usage::expected(*tokens));
+    let address = head::client(session);
+    let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
+    let before = exchange.elapsed();
+    let admitted = snapshot.limits.admit_in_turn(&ask, &gateway.live.clock).await;
+    exchange.known.waited = exchange.elapsed().saturating_sub(before);
+    let admission = admitted.map_err(|refused| {
+        (exchange.known.rates, exchange.known.limit) = (refused.rates, Some(refused.rule));
+        refused.rejection
+    })?;
+    exchange.known.rates = admission.rates().clone();
+    exchange.known.shadowed_limits = admission.shadows().to_vec();
+
+    // 9. Where to?
     rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
-    Ok(Admitted { call, body, plan, upstream, endpoint, _admission: admission })
+    Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission) })
 }
 
 /// Who calls, as far as the head tells.

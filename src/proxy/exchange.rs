@@ -12,7 +12,7 @@ use super::Plane;
 use super::body::Body;
 use super::outlive::Departure;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
-use crate::limits::Admission;
+use crate::limits::{Admission, Now, Rates};
 use crate::record::InFlight;
 use crate::reply::Meter;
 use crate::routes::Plan;
@@ -56,6 +56,14 @@ pub(super) struct Known {
     pub(super) call: Option<Arc<Call>>,
     /// The policy rules in shadow that would have refused it.
     pub(super) shadowed: Vec<Arc<str>>,
+    /// The rules of limits in shadow that would have refused it.
+    pub(super) shadowed_limits: Vec<Arc<str>>,
+    /// The limit that refused it, or ended its answer.
+    pub(super) limit: Option<Arc<str>>,
+    /// For how long it waited for its turn.
+    pub(super) waited: Duration,
+    /// Where the caller stands under the limits.
+    pub(super) rates: Rates,
 }
 
 /// What admission hands on.
@@ -65,8 +73,8 @@ pub(super) struct Admitted {
     pub(super) plan: Arc<Plan>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) endpoint: Arc<Endpoint>,
-    /// Gives back on drop what was taken and not used.
-    pub(super) _admission: Admission,
+    /// What the call took of the limits; settled when it ends, and gone then.
+    pub(super) admission: Option<Admission>,
 }
 
 /// How far it has come. Times are measured from the exchange's beginning.
@@ -138,6 +146,11 @@ impl Exchange {
             _in_flight: live.metrics.in_flight(),
             live,
         }
+    }
+
+    /// The time, by both clocks.
+    pub(super) fn now(&self) -> Now {
+        Now::of(&self.live.clock)
     }
 
     /// The time since its beginning.

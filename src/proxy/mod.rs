@@ -135,7 +135,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
         let trace = self.live.recorder.passes_on(&exchange.trace).then_some(&exchange.trace);
-        send::prepare(head, exchange.admitted.as_ref().ok_or_else(unadmitted)?, trace, &self.live.clock)?;
+        let admitted = exchange.admitted.as_mut().ok_or_else(unadmitted)?;
+        if let Some(admission) = &mut admitted.admission {
+            admission.sent();
+        }
+        send::prepare(head, admitted, trace, &self.live.clock)?;
         exchange.progress.sent = Some(exchange.elapsed());
         outlive::outlive(session, exchange);
         Ok(())

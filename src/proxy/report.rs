@@ -7,7 +7,7 @@ use pingora_proxy::Session;
 
 use super::exchange::Exchange;
 use super::head;
-use crate::domain::{Call, Cost};
+use crate::domain::{Call, Cost, Tokens};
 use crate::record::{Entry, Unheard};
 use crate::reply::{Ended, Measured};
 
@@ -39,7 +39,9 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     if std::mem::replace(&mut exchange.recorded, true) {
         return;
     }
-    let total = exchange.elapsed();
+    let (total, now) = (exchange.elapsed(), exchange.now());
+    // What was never sent is given back.
+    let admission = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take());
     let admitted = exchange.admitted.as_ref();
     let call = exchange.known.call.as_deref();
     let progress = &exchange.progress;
@@ -59,6 +61,10 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     let cost = measured.usage.as_ref().zip(admitted).map_or(Cost::Nothing, |(usage, admitted)| {
         exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
     });
+    if let Some(admission) = admission.filter(|_| progress.sent.is_some()) {
+        let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+        admission.settle(Some((&tokens, cost)), now);
+    }
     exchange.live.recorder.record(&Entry {
         request_id: &exchange.id,
         trace: &exchange.trace,
@@ -74,6 +80,9 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
         status: progress.status,
         reason: exchange.refused,
         shadow_policy: &exchange.known.shadowed,
+        shadow_limits: &exchange.known.shadowed_limits,
+        limit: exchange.known.limit.as_deref(),
+        waited: exchange.known.waited,
         upstream: admitted.filter(|_| progress.attempts > 0).map(|admitted| &*admitted.upstream.name),
         upstream_request_id: progress.upstream_request_id.as_ref().map(HeaderValue::as_bytes),
         attempts: progress.attempts,

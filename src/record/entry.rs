@@ -40,6 +40,12 @@ pub struct Entry<'a> {
     pub reason: Option<Reason>,
     /// The names of the policy rules in shadow that would have refused it, each once.
     pub shadow_policy: &'a [Arc<str>],
+    /// The names of the limits in shadow that would have refused it, each once.
+    pub shadow_limits: &'a [Arc<str>],
+    /// The name of the limit that refused it, or ended its answer.
+    pub limit: Option<&'a str>,
+    /// For how long it waited for its turn under a limit.
+    pub waited: Duration,
     /// The upstream that was tried last, by its key in `upstreams`.
     pub upstream: Option<&'a str>,
     /// `x-amzn-RequestId` of the upstream's answer.
@@ -99,6 +105,9 @@ impl<'a> Entry<'a> {
             status: None,
             reason: None,
             shadow_policy: &[],
+            shadow_limits: &[],
+            limit: None,
+            waited: Duration::ZERO,
             upstream: None,
             upstream_request_id: None,
             attempts: 0,

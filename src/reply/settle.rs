@@ -6,19 +6,12 @@
 //!   tokens in them that holds for every model. `max_tokens` bounds them too, and so the lesser of both is taken; but not less than what was told so far
 //!   and one token for each event that delivered text since. For English prose that is up to four times too much: an estimate stands for an answer
 //!   that broke off, and whoever breaks answers off must not pay less for it.
-//! * **Input.** A byte-level tokenizer reads English at four bytes a token, code and other languages at two to three and a half: three, rounded
-//!   up. An image has at most about 1,600 tokens (Anthropic's figure for the largest that is not scaled down: width x height / 750), and
-//!   a page of a document about as many.
+//! * **Input.** As [`Asked::input_tokens`] has it.
 
 use super::Ended;
 use super::found::{Found, Output};
 use super::told::Told;
 use crate::domain::{Asked, Basis, GuardrailUnits, Tokens, Usage};
-
-/// Bytes of text that are taken for a token of input.
-const BYTES_A_TOKEN: u64 = 3;
-/// Tokens of an image or a document.
-const MEDIA_TOKENS: u64 = 1_600;
 
 /// What an answer used; none where it is no model's answer and no guardrail's.
 pub(super) fn settle(found: &Found, asked: Option<&Asked>, ended: Ended, streamed: bool) -> Option<Usage> {
@@ -42,7 +35,7 @@ pub(super) fn settle(found: &Found, asked: Option<&Asked>, ended: Ended, streame
         if is_estimable(found, &told, asked, ended, streamed) {
             basis = Basis::Estimated;
             if !told.input {
-                tokens.input = asked.map_or(0, input);
+                tokens.input = asked.map_or(0, Asked::input_tokens);
             }
             if !told_all {
                 tokens.output = output(found, tokens.output, asked);
@@ -85,12 +78,8 @@ fn is_estimable(found: &Found, told: &Known, asked: Option<&Asked>, ended: Ended
 
 /// What is known to be used where no answer came: the input.
 pub(super) fn unanswered(asked: &Asked) -> Usage {
-    let tokens = Tokens { input: input(asked), ..Tokens::default() };
+    let tokens = Tokens { input: asked.input_tokens(), ..Tokens::default() };
     Usage { tokens, guardrail: GuardrailUnits::default(), basis: Basis::Estimated, tier: None }
-}
-
-fn input(asked: &Asked) -> u64 {
-    asked.text_bytes.div_ceil(BYTES_A_TOKEN).saturating_add(u64::from(asked.media).saturating_mul(MEDIA_TOKENS))
 }
 
 /// `told` and the text since, within what was asked for.

@@ -15,7 +15,7 @@ use self::scalars::percent;
 use super::Config;
 use super::admin::Admin;
 use super::firewall::{Firewall, Flood};
-use super::limits::{Count, Rate, Rule as Limit};
+use super::limits::{Bound, Rule as Limit};
 use super::listeners::{Certificate, Clients, Listener, Presence, Tls};
 use super::policy::{Lists, Operation, Rule as Policy};
 use super::prices::Prices;
@@ -203,20 +203,21 @@ impl Shown for Operation {
 
 impl Shown for Limit {
     fn shown(&self) -> Value {
-        let Self { name, count, rate, burst, per, tenants } = self;
-        let Rate { events, period } = rate;
-        let period = match period.as_secs() {
+        let Self { name, count, bound, per, of, .. } = self;
+        let (events, period, burst) = match bound {
+            Bound::Rate { amount, period, burst } => (amount, period.as_secs(), burst),
+            Bound::Quota { limit, .. } | Bound::Max(limit) => (limit, 0, limit),
+        };
+        let period = match period {
             60 => "minute",
             3600 => "hour",
             _ => "second",
         };
-        let count = match count {
-            Count::Requests => "requests",
-        };
+        let tenants = &of.tenants;
         let per: Vec<&str> = per.iter().map(|dimension| dimension.label()).collect();
         Section::default()
             .with("name", name)
-            .with("count", count)
+            .with("count", count.label())
             .with("rate", &format!("{events}/{period}"))
             .with("burst", burst)
             .with("per", per.as_slice())

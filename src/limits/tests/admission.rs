@@ -5,15 +5,15 @@ use super::*;
 #[test]
 fn without_rules_everyone_is_admitted() {
     let now = start();
-    let limits = Limits::build(&[], buckets(now));
-    assert_eq!(limits.admit(&caller("acme", None), now).unwrap().tightest(), None);
+    let limits = Room::build(&[], buckets(now));
+    assert_eq!(limits.admit(&caller("acme", None), now).unwrap().requests, None);
 }
 
 #[test]
 fn a_full_bucket_admits_its_burst_and_not_one_more() {
     let now = start();
     for burst in [1, 2, 100, 1000] {
-        let limits = Limits::build(&[per_tenant(600, MINUTE, burst)], buckets(now));
+        let limits = Room::build(&[per_tenant(600, MINUTE, burst)], buckets(now));
         assert_eq!(admitted(&limits, &caller("acme", None), now, 2000) as u64, burst);
     }
 }
@@ -22,7 +22,7 @@ fn a_full_bucket_admits_its_burst_and_not_one_more() {
 fn a_refused_request_passes_exactly_at_retry_after_and_not_a_nanosecond_before() {
     let start = start();
     for rule in [per_tenant(600, MINUTE, 5), per_tenant(7, SECOND, 3), per_tenant(1, HOUR, 1), per_tenant(1_000_000_000, SECOND, 1)] {
-        let limits = Limits::build(std::slice::from_ref(&rule), buckets(start));
+        let limits = Room::build(std::slice::from_ref(&rule), buckets(start));
         let acme = caller("acme", None);
         let mut now = start;
         for _ in 0..20 {
@@ -50,7 +50,7 @@ fn a_refusal_names_the_rule_and_the_wait() {
         (rule("all", 1_000_000_000, SECOND, 1, &[]), "limit `all` reached: 1000000000 requests a second; try again in 1 ms"),
     ];
     for (rule, message) in messages {
-        let limits = Limits::build(&[rule], buckets(now));
+        let limits = Room::build(&[rule], buckets(now));
         drop(limits.admit(&caller("acme", Some("ann")), now).unwrap());
         assert_eq!(limits.admit(&caller("acme", Some("ann")), now).unwrap_err().message, message);
     }
@@ -59,7 +59,7 @@ fn a_refusal_names_the_rule_and_the_wait() {
 #[test]
 fn of_several_refusals_the_longest_wait_is_told() {
     let now = start();
-    let limits = Limits::build(&[per_tenant(1, SECOND, 1), per_user("slow", 1, MINUTE, 1), per_user("fast", 10, SECOND, 1)], buckets(now));
+    let limits = Room::build(&[per_tenant(1, SECOND, 1), per_user("slow", 1, MINUTE, 1), per_user("fast", 10, SECOND, 1)], buckets(now));
     let ann = caller("acme", Some("ann"));
     drop(limits.admit(&ann, now).unwrap());
     let refused = limits.admit(&ann, now).unwrap_err();
@@ -71,27 +71,33 @@ fn of_several_refusals_the_longest_wait_is_told() {
 #[test]
 fn an_admission_tells_the_standing_under_the_tightest_rule() {
     let now = start();
-    let limits = Limits::build(&[per_tenant(600, MINUTE, 100), per_user("user", 10, SECOND, 3)], buckets(now));
+    let limits = Room::build(&[per_tenant(600, MINUTE, 100), per_user("user", 10, SECOND, 3)], buckets(now));
     let ann = caller("acme", Some("ann"));
-    let standing = limits.admit(&ann, now).unwrap().tightest().unwrap().clone();
-    assert_eq!(standing, Standing { rule: "user".into(), limit: 3, remaining: 2, reset: Duration::from_millis(100) });
+    let standing = limits.admit(&ann, now).unwrap().requests.unwrap().clone();
+    assert_eq!(
+        standing,
+        Standing { rule: "user".into(), count: Count::Requests, limit: 3, used: 1, held: 0, reset: Duration::from_millis(100) }
+    );
     for n in 0..50 {
         let other = caller("acme", Some(&n.to_string()));
-        assert_eq!(&*limits.admit(&other, now).unwrap().tightest().unwrap().rule, "user");
+        assert_eq!(&*limits.admit(&other, now).unwrap().requests.unwrap().rule, "user");
     }
-    let standing = limits.admit(&ann, now + Duration::from_millis(50)).unwrap().tightest().unwrap().clone();
-    assert_eq!(standing, Standing { rule: "user".into(), limit: 3, remaining: 1, reset: Duration::from_millis(150) });
+    let standing = limits.admit(&ann, now + Duration::from_millis(50)).unwrap().requests.unwrap().clone();
+    assert_eq!(
+        standing,
+        Standing { rule: "user".into(), count: Count::Requests, limit: 3, used: 2, held: 0, reset: Duration::from_millis(150) }
+    );
 }
 
 #[test]
 fn what_a_tenant_has_left_is_told_without_taking_any_of_it() {
     let start = start();
     let mut others = per_tenant(1, Duration::from_secs(1), 9);
-    (others.name, others.tenants) = ("theirs".into(), vec![Glob::new("umbrella")]);
+    (others.name, others.of.tenants) = ("theirs".into(), vec![crate::domain::Glob::new("umbrella")]);
     let limits =
-        Limits::build(&[per_tenant(1, Duration::from_secs(1), 5), per_user("user", 1, Duration::from_secs(1), 5), others], buckets(start));
+        Room::build(&[per_tenant(1, Duration::from_secs(1), 5), per_user("user", 1, Duration::from_secs(1), 5), others], buckets(start));
     let acme = caller("acme", Some("ada"));
-    let left = |now| -> Vec<_> { limits.standing("acme", now).into_iter().map(|at| (at.remaining, at.limit, at.reset)).collect() };
+    let left = |now| -> Vec<_> { limits.standing("acme", now).into_iter().map(|at| (at.remaining(), at.limit, at.reset)).collect() };
     assert_eq!(left(start), [(5, 5, Duration::ZERO)], "of the rules per tenant that cover it");
     assert_eq!(admitted(&limits, &acme, start, 3), 3);
     for _ in 0..3 {
@@ -105,20 +111,20 @@ fn what_a_tenant_has_left_is_told_without_taking_any_of_it() {
 #[test]
 fn a_refusal_by_one_rule_takes_nothing_from_the_others() {
     let now = start();
-    let limits = Limits::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 1)], buckets(now));
+    let limits = Room::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 1)], buckets(now));
     drop(limits.admit(&caller("acme", Some("ann")), now).unwrap());
-    let before = limits.buckets.dump();
+    let before = limits.0.buckets.dump();
     assert_eq!(admitted(&limits, &caller("acme", Some("ann")), now, 1000), 0);
-    assert_eq!(limits.buckets.dump(), before);
+    assert_eq!(limits.0.buckets.dump(), before);
     let others: usize = (0..20).map(|n| admitted(&limits, &caller("acme", Some(&n.to_string())), now, 1)).sum();
     assert_eq!(others, 9, "the tenant had nine left");
-    assert_eq!(limits.buckets.len(), 11, "a refused newcomer has no bucket");
+    assert_eq!(limits.0.buckets.len(), 11, "a refused newcomer has no bucket");
 }
 
 #[test]
 fn callers_are_told_apart_and_no_two_run_together() {
     let now = start();
-    let limits = Limits::build(&[per_user("user", 1, HOUR, 1)], buckets(now));
+    let limits = Room::build(&[per_user("user", 1, HOUR, 1)], buckets(now));
     let all = [
         caller("a", None),
         caller("b", None),
@@ -135,20 +141,20 @@ fn callers_are_told_apart_and_no_two_run_together() {
     for who in &all {
         assert_eq!(admitted(&limits, who, now, 3), 1, "{who:?}");
     }
-    assert_eq!(limits.buckets.len(), all.len());
+    assert_eq!(limits.0.buckets.len(), all.len());
 }
 
 #[test]
 fn callers_without_a_user_share_their_tenants_bucket() {
     let now = start();
-    let limits = Limits::build(&[per_user("user", 1, HOUR, 3)], buckets(now));
+    let limits = Room::build(&[per_user("user", 1, HOUR, 3)], buckets(now));
     assert_eq!(admitted(&limits, &caller("acme", None), now, 2) + admitted(&limits, &caller("acme", None), now, 2), 3);
 }
 
 #[test]
 fn a_dimension_named_twice_still_tells_callers_apart() {
     let now = start();
-    let limits = Limits::build(&[rule("r", 1, HOUR, 1, &[Dimension::Tenant, Dimension::Tenant])], buckets(now));
+    let limits = Room::build(&[rule("r", 1, HOUR, 1, &[Dimension::Tenant, Dimension::Tenant])], buckets(now));
     assert_eq!(admitted(&limits, &caller("a", None), now, 2), 1);
     assert_eq!(admitted(&limits, &caller("b", None), now, 2), 1);
 }

@@ -8,7 +8,7 @@ use super::*;
 fn full_buckets_are_forgotten_and_nobody_gains_by_it() {
     let start = start();
     let buckets = buckets(start);
-    let limits = Limits::build(&[per_user("user", 1, SECOND, 10)], Arc::clone(&buckets));
+    let limits = Room::build(&[per_user("user", 1, SECOND, 10)], Arc::clone(&buckets));
     for n in 0..100 {
         assert_eq!(admitted(&limits, &caller("acme", Some(&n.to_string())), start, n % 11), n % 11);
     }
@@ -28,7 +28,7 @@ fn full_buckets_are_forgotten_and_nobody_gains_by_it() {
 fn a_caller_held_up_on_the_way_gains_nothing_by_a_sweep() {
     let start = start();
     let buckets = buckets(start);
-    let limits = Limits::build(&[per_tenant(1, SECOND, 10)], Arc::clone(&buckets));
+    let limits = Room::build(&[per_tenant(1, SECOND, 10)], Arc::clone(&buckets));
     let acme = caller("acme", None);
     assert_eq!(admitted(&limits, &acme, start, 10), 10);
     assert_eq!(buckets.sweep(start + SECOND * 10), 1);
@@ -41,7 +41,7 @@ fn at_the_bound_idle_buckets_go_first_and_then_newcomers_share_one() {
     let start = start();
     for capacity in [1, 10, 1000, 5000] {
         let buckets = Buckets::new(capacity, start);
-        let limits = Limits::build(&[per_user("user", 1, SECOND, 2)], Arc::clone(&buckets));
+        let limits = Room::build(&[per_user("user", 1, SECOND, 2)], Arc::clone(&buckets));
         let user = |n: usize| caller("acme", Some(&n.to_string()));
         for n in 0..capacity {
             drop(limits.admit(&user(n), start).unwrap());
@@ -67,7 +67,7 @@ fn at_the_bound_idle_buckets_go_first_and_then_newcomers_share_one() {
 fn the_bucket_that_newcomers_share_is_its_rules_own() {
     let start = start();
     let buckets = Buckets::new(2, start);
-    let limits = Limits::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 3)], Arc::clone(&buckets));
+    let limits = Room::build(&[per_tenant(1, HOUR, 10), per_user("user", 1, HOUR, 3)], Arc::clone(&buckets));
     drop(limits.admit(&caller("acme", Some("ann")), start).unwrap());
     // `user` overflows; `rpm` has the tenant's bucket still.
     let newcomers: usize = (0..20).map(|n| admitted(&limits, &caller("acme", Some(&n.to_string())), start, 1)).sum();
@@ -75,7 +75,7 @@ fn the_bucket_that_newcomers_share_is_its_rules_own() {
     assert_eq!(admitted(&limits, &caller("acme", Some("ann")), start, 5), 2);
     assert_eq!(admitted(&limits, &caller("other", None), start, 20), 0, "`user` is spent for newcomers, so nothing is taken from `rpm`");
     assert_eq!(buckets.len(), 3);
-    let rpm = Limits::build(&[per_tenant(1, HOUR, 10)], buckets);
+    let rpm = Room::build(&[per_tenant(1, HOUR, 10)], buckets);
     assert_eq!(admitted(&rpm, &caller("acme", None), start, 20), 4, "3 newcomers and 3 of ann's");
     assert_eq!(admitted(&rpm, &caller("other", None), start, 20), 10);
 }
@@ -84,7 +84,7 @@ fn the_bucket_that_newcomers_share_is_its_rules_own() {
 fn a_million_keys_take_less_than_100_megabytes_and_no_key_more() {
     let start = start();
     let buckets = buckets(start);
-    let limits = Limits::build(&[per_user("user", 1, HOUR, 1)], Arc::clone(&buckets));
+    let limits = Room::build(&[per_user("user", 1, HOUR, 1)], Arc::clone(&buckets));
     let mut user = caller("acme", None);
     for n in 0..1_000_000_u32 {
         user.user = Some(n.to_string().into());
@@ -106,7 +106,7 @@ fn a_million_keys_take_less_than_100_megabytes_and_no_key_more() {
 #[test]
 fn eight_threads_on_one_bucket_admit_exactly_the_burst() {
     let now = start();
-    let limits = Limits::build(&[per_tenant(1, HOUR, 10_000), per_user("user", 1, HOUR, 20_000)], buckets(now));
+    let limits = Room::build(&[per_tenant(1, HOUR, 10_000), per_user("user", 1, HOUR, 20_000)], buckets(now));
     let total: usize = std::thread::scope(|scope| {
         let hammer = || admitted(&limits, &caller("acme", Some("ann")), now, 5_000);
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(hammer)).collect();
@@ -120,7 +120,7 @@ fn threads_that_cross_at_the_bound_neither_lock_up_nor_lose_count() {
     let start = start();
     let buckets = Buckets::new(500, start);
     let rules = [per_tenant(10, SECOND, 50), per_user("user", 5, SECOND, 3), rule("all", 1000, SECOND, 400, &[])];
-    let limits = Limits::build(&rules, Arc::clone(&buckets));
+    let limits = Room::build(&rules, Arc::clone(&buckets));
     let millis = AtomicU64::new(0);
     let admitted: usize = std::thread::scope(|scope| {
         let work = |thread: u64| {
@@ -158,7 +158,7 @@ fn no_rate_no_burst_and_no_time_panics() {
         .flat_map(|(period, events)| [0, 1, 10_000, u64::MAX].map(|burst| (period, events, burst)))
     {
         let buckets = buckets(start);
-        let limits = Limits::build(&[per_tenant(events, period, burst)], Arc::clone(&buckets));
+        let limits = Room::build(&[per_tenant(events, period, burst)], Arc::clone(&buckets));
         let acme = caller("acme", None);
         let later = [Duration::from_nanos(1), HOUR, HOUR * 24 * 365 * 200].map(|after| start.checked_add(after));
         for now in [start.checked_sub(SECOND), Some(start)].into_iter().chain(later).flatten() {
@@ -166,7 +166,7 @@ fn no_rate_no_burst_and_no_time_panics() {
             assert!(count >= 1 || burst <= 1 || period == Duration::MAX, "{period:?} {events} {burst}");
             buckets.sweep(now);
         }
-        let faster = Limits::build(&[per_tenant(u64::MAX, SECOND, u64::MAX)], buckets);
+        let faster = Room::build(&[per_tenant(u64::MAX, SECOND, u64::MAX)], buckets);
         assert_eq!(admitted(&faster, &acme, start, 10), 10);
     }
 }

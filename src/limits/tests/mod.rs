@@ -5,10 +5,11 @@ mod bounds;
 mod reload;
 mod stories;
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use super::*;
-use crate::domain::{Clock, ManualClock, Method};
+use crate::config::limits::Dimension;
+use crate::domain::{Asked, Clock, ManualClock, Method, Service};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -23,7 +24,7 @@ fn caller(tenant: &str, user: Option<&str>) -> Principal {
 }
 
 fn rule(name: &str, events: u64, period: Duration, burst: u64, per: &[Dimension]) -> Rule {
-    Rule { name: name.into(), count: Count::Requests, rate: Rate { events, period }, burst, per: per.into(), tenants: Vec::new() }
+    Rule { per: per.into(), ..Rule::new(name, Count::Requests, Bound::Rate { amount: events, period, burst }) }
 }
 
 fn per_tenant(events: u64, period: Duration, burst: u64) -> Rule {
@@ -38,8 +39,35 @@ fn buckets(start: Instant) -> Arc<Buckets> {
     Buckets::new(Buckets::DEFAULT_CAPACITY, start)
 }
 
+fn now(monotonic: Instant) -> Now {
+    Now { monotonic, wall: SystemTime::UNIX_EPOCH }
+}
+
+/// Rules for calls that make one request each, and are over at once.
+struct Room(Arc<Limits>);
+
+impl Room {
+    fn build(rules: &[Rule], buckets: Arc<Buckets>) -> Self {
+        Self(Limits::build(rules, buckets, Arc::default(), Arc::new(Nobody)))
+    }
+
+    /// Makes a request, and tells where the caller stands then.
+    fn admit(&self, caller: &Principal, monotonic: Instant) -> Result<Rates, Rejection> {
+        let call = Call { service: Service::BEDROCK_RUNTIME, path: "/".into(), query: "".into(), model: None, asked: Asked::default() };
+        let ask = Ask { principal: caller, call: &call, route: "everything", address: None, price: &|_| Cost::Nothing };
+        let admission = self.0.admit(&ask, now(monotonic)).map_err(|refused| refused.rejection)?;
+        let rates = admission.rates().clone();
+        admission.settle(None, now(monotonic));
+        Ok(rates)
+    }
+
+    fn standing(&self, tenant: &str, monotonic: Instant) -> Vec<Standing> {
+        self.0.standing(&Subject { tenant: Some(tenant.into()), ..Subject::default() }, now(monotonic))
+    }
+}
+
 /// How many of `tries` are admitted at `now`.
-fn admitted(limits: &Limits, caller: &Principal, now: Instant, tries: usize) -> usize {
+fn admitted(limits: &Room, caller: &Principal, now: Instant, tries: usize) -> usize {
     (0..tries).filter(|_| limits.admit(caller, now).is_ok()).count()
 }
 

@@ -7,11 +7,11 @@ fn a_reload_keeps_the_buckets_of_a_rule_that_stands() {
     let now = start();
     let buckets = buckets(now);
     let acme = caller("acme", None);
-    let before = Limits::build(&[per_tenant(1, HOUR, 10)], Arc::clone(&buckets));
+    let before = Room::build(&[per_tenant(1, HOUR, 10)], Arc::clone(&buckets));
     assert_eq!(admitted(&before, &acme, now, 4), 4);
-    let after = Limits::build(&[per_user("new", 1, HOUR, 8), per_tenant(1, HOUR, 10)], Arc::clone(&buckets));
+    let after = Room::build(&[per_user("new", 1, HOUR, 8), per_tenant(1, HOUR, 10)], Arc::clone(&buckets));
     assert_eq!(admitted(&after, &acme, now, 100), 6);
-    let renamed = Limits::build(&[rule("other", 1, HOUR, 10, &[Dimension::Tenant])], buckets);
+    let renamed = Room::build(&[rule("other", 1, HOUR, 10, &[Dimension::Tenant])], buckets);
     assert_eq!(admitted(&renamed, &acme, now, 100), 10, "another name is another rule");
 }
 
@@ -21,9 +21,9 @@ fn a_changed_rate_applies_to_what_is_left() {
     let acme = caller("acme", None);
     for (events, period) in [(10, SECOND), (1, SECOND), (1, MINUTE), (1, HOUR), (3, HOUR)] {
         let buckets = buckets(now);
-        let before = Limits::build(&[per_tenant(1, SECOND, 100)], Arc::clone(&buckets));
+        let before = Room::build(&[per_tenant(1, SECOND, 100)], Arc::clone(&buckets));
         assert_eq!(admitted(&before, &acme, now, 60), 60);
-        let after = Limits::build(&[per_tenant(events, period, 100)], buckets);
+        let after = Room::build(&[per_tenant(events, period, 100)], buckets);
         assert_eq!(admitted(&after, &acme, now, 100), 40);
         let refused = after.admit(&acme, now).unwrap_err().retry_after.unwrap();
         assert_eq!(refused, period / u32::try_from(events).unwrap());
@@ -36,9 +36,9 @@ fn a_changed_rate_applies_to_what_is_left() {
 fn a_lowered_burst_leaves_an_empty_bucket_that_refills_at_the_rate() {
     let now = start();
     let (buckets, acme) = (buckets(now), caller("acme", None));
-    let before = Limits::build(&[per_tenant(1, SECOND, 100)], Arc::clone(&buckets));
+    let before = Room::build(&[per_tenant(1, SECOND, 100)], Arc::clone(&buckets));
     assert_eq!(admitted(&before, &acme, now, 100), 100);
-    let after = Limits::build(&[per_tenant(1, SECOND, 10)], buckets);
+    let after = Room::build(&[per_tenant(1, SECOND, 10)], buckets);
     assert_eq!(after.admit(&acme, now).unwrap_err().retry_after, Some(SECOND));
     assert_eq!(admitted(&after, &acme, now + SECOND, 5), 1);
     assert_eq!(admitted(&after, &acme, now + SECOND * 100, 50), 10);
@@ -48,9 +48,9 @@ fn a_lowered_burst_leaves_an_empty_bucket_that_refills_at_the_rate() {
 fn a_rate_that_changes_while_the_bucket_is_empty_holds_from_the_next_call() {
     let now = start();
     let (buckets, acme) = (buckets(now), caller("acme", None));
-    let before = Limits::build(&[per_tenant(1, HOUR, 10)], Arc::clone(&buckets));
+    let before = Room::build(&[per_tenant(1, HOUR, 10)], Arc::clone(&buckets));
     assert_eq!(admitted(&before, &acme, now, 100), 10);
-    let after = Limits::build(&[per_tenant(1, SECOND, 10)], buckets);
+    let after = Room::build(&[per_tenant(1, SECOND, 10)], buckets);
     assert_eq!(after.admit(&acme, now).unwrap_err().retry_after, Some(SECOND));
     after.admit(&acme, now + SECOND / 2).unwrap_err();
     assert_eq!(admitted(&after, &acme, now + SECOND, 5), 1);

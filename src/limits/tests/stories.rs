@@ -39,7 +39,7 @@ proptest! {
     ) {
         let start = start();
         let buckets = Buckets::new(capacity, start);
-        let limits = Limits::build(&[per_tenant(events, period, burst)], Arc::clone(&buckets));
+        let limits = Room::build(&[per_tenant(events, period, burst)], Arc::clone(&buckets));
         let mut clock = 0;
         let mut passed: HashMap<u8, Vec<u64>> = HashMap::new();
         for (at, (pause, tenant, _)) in steps.into_iter().enumerate() {
@@ -72,7 +72,7 @@ proptest! {
         let start = start();
         let buckets = Buckets::new(1_000, start);
         let rules = [per_tenant(tenants.0, tenants.1, tenants.2), per_user("user", users.0, users.1, users.2)];
-        let limits = Limits::build(&rules, Arc::clone(&buckets));
+        let limits = Room::build(&rules, Arc::clone(&buckets));
         let mut model: HashMap<String, Textbook> = HashMap::new();
         let mut clock = 0;
         for (at, (pause, tenant, user)) in steps.into_iter().enumerate() {
@@ -104,7 +104,7 @@ proptest! {
                         }
                     }
                     if fewest < u128::MAX {
-                        prop_assert_eq!(u128::from(admission.tightest().unwrap().remaining), fewest);
+                        prop_assert_eq!(u128::from(admission.requests.unwrap().remaining()), fewest);
                     }
                 }
                 Err(refused) => {
@@ -122,10 +122,10 @@ proptest! {
     #[test]
     fn rules_do_not_touch_each_other(one in terms(), other in terms(), steps in steps()) {
         let start = start();
-        let alone = Limits::build(&[per_tenant(one.0, one.1, one.2)], buckets(start));
+        let alone = Room::build(&[per_tenant(one.0, one.1, one.2)], buckets(start));
         let shared = buckets(start);
-        let mine = Limits::build(&[per_tenant(one.0, one.1, one.2)], Arc::clone(&shared));
-        let theirs = Limits::build(&[rule("theirs", other.0, other.1, other.2, &[Dimension::Tenant])], shared);
+        let mine = Room::build(&[per_tenant(one.0, one.1, one.2)], Arc::clone(&shared));
+        let theirs = Room::build(&[rule("theirs", other.0, other.1, other.2, &[Dimension::Tenant])], shared);
         let mut now = start;
         for (pause, tenant, times) in steps {
             now += Duration::from_nanos(pause);

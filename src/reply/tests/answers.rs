@@ -49,7 +49,7 @@ fn a_stream_that_breaks_off_is_estimated_from_what_it_delivered() {
 
 #[test]
 fn images_and_documents_are_estimated_too() {
-    let asked = Asked { text_bytes: 31, media: 2, max_tokens: None };
+    let asked = Asked { text_bytes: 31, media: 2, ..Asked::default() };
     assert_eq!(read(FRAMES, &deltas(1), Some(&asked), Ended::Early).usage, Some(estimated(11 + 3_200, 4)));
 }
 

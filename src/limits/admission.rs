@@ -1,0 +1,210 @@
+//! What an admitted call has taken, and how it is given back or turned into use.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::bucket::{Bucket, Terms};
+use super::buckets::Taken;
+use super::key::Key;
+use super::standing::Rates;
+use super::{Limits, Now};
+use crate::config::limits::{Bound, Count};
+use crate::domain::{Cost, LimitWarning, QuotaChange, Subject, Tokens};
+
+/// A call that was admitted. Dropped, it gives back all that was taken and never used: [`Admission::sent`] and [`Admission::settle`] say what was.
+#[must_use = "an admission is carried to the end of its exchange"]
+pub struct Admission {
+    limits: Arc<Limits>,
+    holds: SmallVec<[Hold; 4]>,
+    rates: Rates,
+    shadowed: Vec<Arc<str>>,
+    /// The model in its one spelling.
+    model: Option<Arc<str>>,
+    sent: bool,
+}
+
+/// What was taken of one bucket.
+pub(super) struct Hold {
+    /// The rule, by its place.
+    pub(super) rule: usize,
+    pub(super) key: Key,
+    /// The caller's bound, and what was granted beyond it.
+    pub(super) bound: Bound,
+    pub(super) more: u64,
+    pub(super) terms: Terms,
+    /// Held until the call settles.
+    pub(super) held: u64,
+    /// Used at once.
+    pub(super) used: u64,
+    /// When, in nanoseconds since the buckets' epoch.
+    pub(super) at: u64,
+    /// Whose, where that is told to others: of quotas.
+    pub(super) subject: Option<Box<Subject>>,
+}
+
+/// A stream must end: a budget did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// What the client is told.
+    pub message: String,
+}
+
+impl Admission {
+    pub(super) fn new(limits: Arc<Limits>, model: Option<&str>) -> Self {
+        Self { limits, holds: SmallVec::new(), rates: Rates::default(), shadowed: Vec::new(), model: model.map(Into::into), sent: false }
+    }
+
+    pub(super) fn shadowed(&mut self, rule: &Arc<str>) {
+        self.shadowed.push(Arc::clone(rule));
+    }
+
+    /// Takes note of what was taken, and tells others.
+    pub(super) fn took(&mut self, mut hold: Hold, taken: Taken) {
+        hold.at = taken.at;
+        if self.limits.counts_at_once(hold.rule) {
+            hold.used = taken.amount;
+        } else {
+            hold.held = taken.amount;
+        }
+        if let Some(rule) = self.limits.rule(hold.rule) {
+            self.rates.note(rule, hold.terms, taken.bucket, taken.at);
+        }
+        self.book(&hold, hold.terms, i128::from(taken.amount));
+        if hold.used > 0 {
+            self.warn(&hold, hold.terms, taken.before.used, taken.bucket.used);
+        }
+        self.holds.push(hold);
+    }
+
+    /// Where the caller stands under the tightest rules of requests and of tokens, right after the taking.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// The rules in shadow that would have refused the call.
+    #[must_use]
+    pub fn shadows(&self) -> &[Arc<str>] {
+        &self.shadowed
+    }
+
+    /// From now on the request is made, whatever comes of it.
+    pub const fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// So much is used by now: what goes beyond the reservation is held too, so that nobody else is given it. `cost` is asked where money is counted.
+    ///
+    /// # Errors
+    /// [`Cut`], where a rule that ends streams has nothing left.
+    pub fn grow(&mut self, tokens: &Tokens, cost: impl Fn() -> Cost, now: Now) -> Result<(), Cut> {
+        let mut cut = None;
+        let limits = Arc::clone(&self.limits);
+        let mut holds = std::mem::take(&mut self.holds);
+        for hold in &mut holds {
+            let Some(rule) = limits.rule(hold.rule).filter(|rule| matches!(rule.count, Count::Tokens | Count::Usd)) else { continue };
+            let cost = if rule.count == Count::Usd { cost() } else { Cost::Nothing };
+            let Some(more) = rule.counting.used(tokens, self.model.as_deref(), cost).and_then(|used| used.checked_sub(hold.held)) else {
+                continue;
+            };
+            if more == 0 {
+                continue;
+            }
+            let terms = rule.terms(hold.bound, hold.more, limits.wall(now.wall));
+            let grow = |bucket: Bucket, at| bucket.grow(more, terms, at);
+            let (_, bucket) = limits.buckets.change(hold.key, terms, Some(now.monotonic), grow);
+            hold.held = hold.held.saturating_add(more);
+            self.book(hold, hold.terms, i128::from(more));
+            if rule.cut && !rule.shadow && bucket.taken() > terms.capacity() {
+                cut.get_or_insert_with(|| Cut { rule: Arc::clone(&rule.name), message: rule.cut_short(terms) });
+            }
+        }
+        self.holds = holds;
+        cut.map_or(Ok(()), Err)
+    }
+
+    /// The call has ended, and used so much; `None`: nobody can tell, and what was reserved counts as used.
+    pub fn settle(mut self, used: Option<(&Tokens, Cost)>, now: Now) {
+        self.sent = true;
+        for hold in std::mem::take(&mut self.holds) {
+            let Some(rule) = self.limits.rule(hold.rule) else { continue };
+            let used = match used {
+                _ if !rule.counting.holds() || rule.count == Count::Concurrency => 0,
+                None => hold.held,
+                Some((tokens, cost)) => rule.counting.used(tokens, self.model.as_deref(), cost).unwrap_or(hold.held),
+            };
+            let terms = rule.terms(hold.bound, hold.more, self.limits.wall(now.wall));
+            self.release(&hold, used, terms, Some(now.monotonic));
+        }
+    }
+
+    /// Turns what is held into `used`.
+    fn release(&self, hold: &Hold, used: u64, terms: Terms, now: Option<Instant>) {
+        if hold.held == 0 && used == 0 {
+            return;
+        }
+        let (before, after) = self.limits.buckets.change(hold.key, terms, now, |bucket, at| bucket.settle(hold.held, used, terms, at));
+        self.book(hold, hold.terms, -i128::from(hold.held));
+        self.book(hold, terms, i128::from(used));
+        self.warn(hold, terms, before.used, after.used);
+        self.limits.released(hold);
+    }
+
+    /// Tells of a change of a quota, in the period of `terms`.
+    fn book(&self, hold: &Hold, terms: Terms, delta: i128) {
+        let (Some(subject), Terms::Quota { starts, .. }) = (&hold.subject, terms) else { return };
+        let Some(rule) = self.limits.rule(hold.rule).filter(|_| delta != 0) else { return };
+        let delta = i64::try_from(delta).unwrap_or(if delta > 0 { i64::MAX } else { i64::MIN });
+        let (rule, count) = (Arc::clone(&rule.name), rule.count.label());
+        self.limits.observer.quota(QuotaChange { rule, count, subject: (**subject).clone(), starts, delta });
+    }
+
+    /// Tells that a quota has passed a share at which its rule warns.
+    fn warn(&self, hold: &Hold, terms: Terms, before: u64, after: u64) {
+        let (Some(subject), Terms::Quota { limit, .. }) = (&hold.subject, terms) else { return };
+        let Some(rule) = self.limits.rule(hold.rule) else { return };
+        let reaches = |percent: u8, used: u64| u128::from(used) * 100 >= u128::from(limit) * u128::from(percent);
+        // The highest that was passed: one warning says all.
+        let Some(percent) = rule.warn_at.iter().rev().copied().find(|percent| reaches(*percent, after) && !reaches(*percent, before))
+        else {
+            return;
+        };
+        self.limits.observer.warn(LimitWarning {
+            rule: Arc::clone(&rule.name),
+            count: rule.count.label(),
+            subject: (**subject).clone(),
+            percent,
+            used: after,
+            limit,
+            scale: rule.count.scale(),
+            ends: rule.period_ends(),
+        });
+    }
+}
+
+/// On whatever path an exchange ends.
+impl Drop for Admission {
+    fn drop(&mut self) {
+        for hold in std::mem::take(&mut self.holds) {
+            let Some(rule) = self.limits.rule(hold.rule) else { continue };
+            let terms = rule.terms(hold.bound, hold.more, self.limits.buckets.latest_wall());
+            self.release(&hold, 0, terms, None);
+            // A quota that has begun anew since has nothing to give back.
+            if !self.sent && hold.used > 0 && terms.is_of_period(hold.terms) {
+                self.limits.buckets.change(hold.key, terms, None, |bucket, at| bucket.undo(hold.used, hold.at, terms, at));
+                self.book(&hold, hold.terms, -i128::from(hold.used));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("holds", &self.holds.len()).field("rates", &self.rates).finish_non_exhaustive()
+    }
+}

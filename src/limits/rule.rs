@@ -1,0 +1,229 @@
+//! One rule, with what follows from it worked out beforehand.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::bucket::{Blocked, Terms};
+use super::key::{Key, Part, Seed};
+use super::measure::Counting;
+use super::period::Period;
+use super::subject::Caller;
+use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
+use crate::domain::{Glob, Reason, Rejection, Subject};
+
+/// A refusal that nobody can time says so long.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A rule, ready to judge by.
+#[derive(Debug)]
+pub(super) struct Judge {
+    pub(super) name: Arc<str>,
+    pub(super) count: Count,
+    pub(super) per: Box<[Dimension]>,
+    of: Matching,
+    bound: Bound,
+    tiers: Box<[Tier]>,
+    pub(super) counting: Counting,
+    pub(super) warn_at: Box<[u8]>,
+    pub(super) cut: bool,
+    pub(super) shadow: bool,
+    pub(super) unpriced: bool,
+    pub(super) wait: Option<Wait>,
+    /// The rule's part of its buckets' keys.
+    pub(super) id: Key,
+    /// The key of the bucket that its newcomers share when there is no room for more.
+    pub(super) overflow: Key,
+    /// The period of its calendar that was looked at last.
+    period: ArcSwap<Period>,
+}
+
+impl Judge {
+    /// A rule finds the buckets of its predecessor of the same name that counted the same in the same way.
+    pub(super) fn new(rule: &Rule, seed: &Seed) -> Self {
+        let kind = match rule.bound {
+            Bound::Rate { .. } => "rate",
+            Bound::Quota { .. } => "quota",
+            Bound::Max(_) => "max",
+        };
+        let id = [&*rule.name, rule.count.label(), kind];
+        Self {
+            name: rule.name.as_str().into(),
+            count: rule.count,
+            per: rule.per.as_slice().into(),
+            of: rule.of.clone(),
+            bound: rule.bound,
+            tiers: rule.tiers.as_slice().into(),
+            counting: Counting::of(rule),
+            warn_at: rule.warn_at.as_slice().into(),
+            cut: rule.cut,
+            shadow: rule.shadow,
+            unpriced: rule.unpriced,
+            wait: rule.wait.clone(),
+            id: seed.part(Part::Rule, &id),
+            overflow: seed.part(Part::Overflow, &id),
+            period: ArcSwap::from_pointee(Period { starts: 0, ends: 0 }),
+        }
+    }
+
+    /// Whether it is for the call; if so, the group of the caller's that it is for, where it asks for groups.
+    pub(super) fn covers<'a>(&self, caller: &Caller<'a>) -> Option<Option<&'a str>> {
+        let Matching { tenants, users, groups, models, services, routes } = &self.of;
+        let (principal, call) = (caller.ask.principal, caller.ask.call);
+        let any = |globs: &[Glob], name: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(name));
+        let covers = any(tenants, &principal.tenant)
+            && any(services, call.service.prefix)
+            && any(routes, caller.ask.route)
+            && (users.is_empty() || principal.user.as_deref().is_some_and(|user| any(users, user)))
+            && (models.is_empty()
+                || caller.model.is_some_and(|model| any(models, model))
+                || call.model.as_deref().is_some_and(|model| any(models, model)));
+        if !covers {
+            return None;
+        }
+        let group = principal.groups.iter().find(|group| any(groups, group)).map(|group| &**group);
+        if groups.is_empty() || group.is_some() { Some(group) } else { None }
+    }
+
+    /// Whether it is for a subject, as far as that tells: what it does not tell may be anything.
+    pub(super) fn is_for(&self, subject: &Subject) -> bool {
+        let Matching { tenants, users, groups, models, .. } = &self.of;
+        let may_be = |globs: &[Glob], name: &Option<Arc<str>>| {
+            globs.is_empty() || name.as_deref().is_none_or(|name| globs.iter().any(|glob| glob.matches(name)))
+        };
+        may_be(tenants, &subject.tenant) && may_be(users, &subject.user) && may_be(groups, &subject.group) && may_be(models, &subject.model)
+    }
+
+    /// The bound for a caller: their tier's, or the rule's own.
+    pub(super) fn bound(&self, caller: &Caller<'_>) -> Bound {
+        let is_in = |tier: &&Tier| caller.ask.principal.groups.iter().any(|group| tier.group.matches(group));
+        self.tiers.iter().find(is_in).map_or(self.bound, |tier| tier.bound)
+    }
+
+    /// The bound of those who are in no tier.
+    pub(super) const fn own_bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// What `bound` and `more` that was granted come to at `now`, in seconds since 1970.
+    pub(super) fn terms(&self, bound: Bound, more: u64, now: u64) -> Terms {
+        match bound {
+            Bound::Rate { amount, period, burst } => Terms::Rate {
+                amount: amount.saturating_add(more).max(1),
+                period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1),
+                capacity: burst.saturating_add(more).max(1),
+            },
+            Bound::Quota { limit, calendar } => {
+                let mut period = **self.period.load();
+                if !period.holds(now) {
+                    period = Period::of(&calendar, now);
+                    self.period.store(Arc::new(period));
+                }
+                let ends_in = period.ends.saturating_sub(now).saturating_mul(1_000_000_000);
+                Terms::Quota { limit: limit.saturating_add(more), starts: period.starts, ends_in }
+            }
+            Bound::Max(limit) => Terms::Max { limit: limit.saturating_add(more) },
+        }
+    }
+
+    pub(super) fn key(&self, caller: &Caller<'_>, group: Option<&str>) -> Key {
+        self.per.iter().fold(self.id, |key, dimension| key ^ caller.part(*dimension, group))
+    }
+
+    /// What a caller is told.
+    pub(super) fn refuse(&self, why: Blocked, terms: Terms, asked: u64) -> Rejection {
+        let name = &self.name;
+        match why {
+            Blocked::TooMuch => {
+                let (asked, most) = (amount(self.count, asked), amount(self.count, terms.capacity()));
+                let hint = if self.count == Count::Requests { "" } else { "; lower the most output tokens that it allows" };
+                Rejection::new(
+                    Reason::AsksTooMuch,
+                    format!("the call may use {asked}, and limit `{name}` never gives more than {most}{hint}"),
+                )
+            }
+            Blocked::Spent(nanos) => {
+                let message = format!(
+                    "budget `{name}` is spent: {}; it begins anew in {}",
+                    self.wording(terms),
+                    roughly(Duration::from_nanos(nanos))
+                );
+                Rejection::new(Reason::BudgetSpent, message)
+            }
+            Blocked::Held => {
+                let message = format!("limit `{name}` reached: {}; calls under way hold what is left", self.wording(terms));
+                Rejection::new(Reason::RateLimited, message).retry_after(SOON)
+            }
+            Blocked::Drains(nanos) => {
+                let wait = Duration::from_nanos(nanos);
+                let message = format!("limit `{name}` reached: {}; try again in {}", self.wording(terms), roughly(wait));
+                Rejection::new(Reason::RateLimited, message).retry_after(wait)
+            }
+        }
+    }
+
+    /// What the client of a stream is told that ends.
+    pub(super) fn cut_short(&self, terms: Terms) -> String {
+        format!("the stream ends here, for `{}` leaves no more: {}", self.name, self.wording(terms))
+    }
+
+    /// When the present period ends, in seconds since 1970; 0 where there are no periods.
+    pub(super) fn period_ends(&self) -> u64 {
+        self.period.load().ends
+    }
+
+    /// `600 requests a minute per tenant`.
+    pub(super) fn wording(&self, terms: Terms) -> String {
+        let of = match (terms, self.bound) {
+            (Terms::Rate { amount: units, period, .. }, _) => {
+                format!("{} {}", amount(self.count, units), every(Duration::from_nanos(period)))
+            }
+            (Terms::Quota { limit, .. }, Bound::Quota { calendar, .. }) => {
+                format!("{} a {}", amount(self.count, limit), calendar.every.label())
+            }
+            (Terms::Quota { limit, .. }, _) => amount(self.count, limit),
+            (Terms::Max { limit }, _) => format!("{} at once", amount(self.count, limit)),
+        };
+        let per: Vec<&str> = self.per.iter().map(|dimension| dimension.label()).collect();
+        if per.is_empty() { of } else { format!("{of} per {}", per.join(" and ")) }
+    }
+}
+
+/// `600 requests`, `$5`.
+pub(super) fn amount(count: Count, units: u64) -> String {
+    let whole = units / count.scale();
+    match (count, whole) {
+        (Count::Usd, _) => format!("${}", crate::domain::Usd::from_picos(units)),
+        (Count::Requests | Count::Concurrency, 1) => "1 request".to_owned(),
+        (Count::Requests | Count::Concurrency, _) => format!("{whole} requests"),
+        (Count::Tokens, 1) => "1 token".to_owned(),
+        (Count::Tokens, _) => format!("{whole} tokens"),
+    }
+}
+
+fn every(period: Duration) -> Cow<'static, str> {
+    match period.as_secs_f64() {
+        1.0 => "a second".into(),
+        60.0 => "a minute".into(),
+        3600.0 => "an hour".into(),
+        seconds => format!("in {seconds} s").into(),
+    }
+}
+
+/// A wait as people read it; rounded up, so that nobody who keeps to it comes early.
+fn roughly(wait: Duration) -> String {
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..10_000 => {
+            let tenths = millis.div_ceil(100);
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        }
+        10_000..180_000 => format!("{} s", millis.div_ceil(1_000)),
+        180_000..10_800_000 => format!("{} min", millis.div_ceil(60_000)),
+        10_800_000..259_200_000 => format!("{} h", millis.div_ceil(3_600_000)),
+        _ => format!("{} days", millis.div_ceil(86_400_000)),
+    }
+}

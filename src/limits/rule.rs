@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::bucket::{Blocked, Terms};
 use super::key::{Key, Part, Seed};
 use super::measure::Counting;
-use super::period::Period;
+use super::period::{Calendar, Period};
 use super::subject::Caller;
 use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
 use crate::domain::{Glob, Reason, Rejection, Subject};
@@ -36,6 +36,8 @@ pub(super) struct Judge {
     pub(super) id: Key,
     /// The key of the bucket that its newcomers share when there is no room for more.
     pub(super) overflow: Key,
+    /// Its periods, and its tiers'; none where it has none.
+    calendar: Option<Calendar>,
     /// The period of its calendar that was looked at last.
     period: ArcSwap<Period>,
 }
@@ -64,6 +66,10 @@ impl Judge {
             wait: rule.wait.clone(),
             id: seed.part(Part::Rule, &id),
             overflow: seed.part(Part::Overflow, &id),
+            calendar: match &rule.bound {
+                Bound::Quota { calendar, .. } => Some(Calendar::new(calendar)),
+                Bound::Rate { .. } | Bound::Max(_) => None,
+            },
             period: ArcSwap::from_pointee(Period { starts: 0, ends: 0 }),
         }
     }
@@ -115,10 +121,10 @@ impl Judge {
                 period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1),
                 capacity: burst.saturating_add(more).max(1),
             },
-            Bound::Quota { limit, calendar } => {
+            Bound::Quota { limit, .. } => {
                 let mut period = **self.period.load();
-                if !period.holds(now) {
-                    period = Period::of(&calendar, now);
+                if let Some(calendar) = self.calendar.as_ref().filter(|_| !period.holds(now)) {
+                    period = Period::of(calendar, now);
                     self.period.store(Arc::new(period));
                 }
                 let ends_in = period.ends.saturating_sub(now).saturating_mul(1_000_000_000);

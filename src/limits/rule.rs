@@ -12,7 +12,7 @@ use super::measure::Counting;
 use super::period::{Calendar, Period};
 use super::subject::Caller;
 use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
-use crate::domain::{Glob, Reason, Rejection, Subject};
+use crate::domain::{Glob, Reason, Rejection, Subject, is_model};
 
 /// A refusal that nobody can time says so long.
 const SOON: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Judge {
             name: rule.name.as_str().into(),
             count: rule.count,
             per: rule.per.as_slice().into(),
-            of: rule.of.clone(),
+            of: Matching { models: rule.of.models.iter().map(folded).collect(), ..rule.of.clone() },
             bound: rule.bound,
             tiers: rule.tiers.as_slice().into(),
             counting: Counting::of(rule),
@@ -83,9 +83,7 @@ impl Judge {
             && any(services, call.service.prefix)
             && any(routes, caller.ask.route)
             && (users.is_empty() || principal.user.as_deref().is_some_and(|user| any(users, user)))
-            && (models.is_empty()
-                || caller.model.is_some_and(|model| any(models, model))
-                || call.model.as_deref().is_some_and(|model| any(models, model)));
+            && (models.is_empty() || call.model.as_deref().is_some_and(|model| is_model(models, model)));
         if !covers {
             return None;
         }
@@ -195,6 +193,11 @@ impl Judge {
         let per: Vec<&str> = self.per.iter().map(|dimension| dimension.label()).collect();
         if per.is_empty() { of } else { format!("{of} per {}", per.join(" and ")) }
     }
+}
+
+/// Models are compared in lower case.
+fn folded(models: &Glob) -> Glob {
+    Glob::new(models.to_string().to_ascii_lowercase())
 }
 
 /// `600 requests`, `$5`.

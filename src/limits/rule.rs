@@ -168,6 +168,12 @@ impl Judge {
         }
     }
 
+    /// What a caller is told who has others before them.
+    pub(super) fn refuse_behind(&self, terms: Terms) -> Rejection {
+        let message = format!("limit `{}` reached: {}; others wait before this call", self.name, self.wording(terms));
+        Rejection::new(Reason::RateLimited, message).retry_after(SOON)
+    }
+
     /// What the client of a stream is told that ends.
     pub(super) fn cut_short(&self, terms: Terms) -> String {
         format!("the stream ends here, for `{}` leaves no more: {}", self.name, self.wording(terms))

@@ -129,3 +129,24 @@ fn a_model_without_a_price_passes_where_that_is_allowed_and_costs_next_to_nothin
     admit(&limits, "a.b", &dear).unwrap().settle(Some((&spent, Cost::Priced(Usd::from_picos(Usd::PICOS)))), now(start()));
     assert_eq!(admit(&limits, "made.up", &unpriced).unwrap_err().rejection.reason, Reason::BudgetSpent);
 }
+
+#[test]
+fn a_body_that_nobody_can_read_escapes_no_limit() {
+    let unread = Call { asked: Asked::default(), ..call("amazon.nova-sonic-v1:0") };
+    let who = caller("acme", None);
+    let admit = |limits: &Arc<Limits>, cost| {
+        let ask = Ask { principal: &who, call: &unread, route: "everything", address: None, price: &|_| cost };
+        limits.admit(&ask, now(start()))
+    };
+    let bound = Bound::Rate { amount: 10_000_000, period: HOUR, burst: 10_000_000 };
+    let tokens = build(Rule { reserve: 500, ..Rule::new("tpm", Count::Tokens, bound) }, buckets(start()));
+    let standing = || tokens.standing(&Subject { tenant: Some("acme".into()), ..Subject::default() }, now(start()))[0].clone();
+    let admission = admit(&tokens, Cost::Nothing).unwrap();
+    assert_eq!(standing().held, 500_000);
+    let used = Tokens { input: 1_000, output: 2_000, ..Tokens::default() };
+    admission.settle(Some((&used, Cost::Nothing)), now(start()));
+    assert_eq!((standing().held, standing().used), (0, 3_000_000));
+
+    let money = build(Rule::new("budget", Count::Usd, bound), buckets(start()));
+    assert_eq!(admit(&money, Cost::Unpriced).unwrap_err().rejection.reason, Reason::Unpriced);
+}

@@ -83,6 +83,18 @@ fn all_spellings_of_a_model_share_its_bucket_and_other_models_have_theirs() {
 }
 
 #[test]
+fn where_a_model_stands_is_told_by_any_of_its_spellings() {
+    let limits = build(for_models(&["amazon.*"], rule("rpm", 1, HOUR, 10, &[Dimension::Model])), buckets(start()));
+    assert!(passes(&limits, "us.amazon.nova-lite-v1:0"));
+    for sent in spellings("amazon.nova-lite-v1:0") {
+        let standing = limits.standing(&Subject { model: Some(sent.as_str().into()), ..Subject::default() }, now(start()));
+        assert_eq!(standing.iter().map(|standing| standing.used).collect::<Vec<_>>(), [1], "{sent}");
+    }
+    let other = Subject { model: Some("meta.llama3-3-70b-instruct-v1:0".into()), ..Subject::default() };
+    assert_eq!(limits.standing(&other, now(start())), [], "the rule is not for it");
+}
+
+#[test]
 fn a_rule_without_a_model_in_its_key_counts_all_of_them_together() {
     let limits = build(per_tenant(1, HOUR, 7), buckets(start()));
     assert_eq!((0..100).filter(|n| passes(&limits, &format!("made.up-{n}"))).count(), 7);

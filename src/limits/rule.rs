@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use super::bucket::{Blocked, Terms};
 use super::key::{Key, Part, Seed};
 use super::measure::Counting;
-use super::period::Period;
+use super::period::{Calendar, Period};
 use super::subject::Caller;
 use crate::config::limits::{Bound, Count, Dimension, Matching, Measure, Rule, Tier, Wait};
-use crate::domain::{Glob, Reason, Rejection, Subject};
+use crate::domain::{Glob, Reason, Rejection, Subject, is_model};
 
 /// A refusal that nobody can time says so long.
 const SOON: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ pub(super) struct Judge {
     pub(super) id: Key,
     /// The key of the bucket that its newcomers share when there is no room for more.
     pub(super) overflow: Key,
+    /// Its periods, and its tiers'; none where it has none.
+    calendar: Option<Calendar>,
     /// The period of its calendar that was looked at last.
     period: ArcSwap<Period>,
 }
@@ -63,7 +65,7 @@ impl Judge {
             name: rule.name.as_str().into(),
             count: rule.count,
             per,
-            of: rule.of.clone(),
+            of: Matching { models: rule.of.models.iter().map(folded).collect(), ..rule.of.clone() },
             bound: rule.bound,
             tiers: rule.tiers.as_slice().into(),
             counting: Counting::of(rule),
@@ -75,6 +77,10 @@ impl Judge {
             by_model: matches!(rule.measure, Measure::Bedrock { .. }),
             id: seed.part(Part::Rule, &id),
             overflow: seed.part(Part::Overflow, &id),
+            calendar: match &rule.bound {
+                Bound::Quota { calendar, .. } => Some(Calendar::new(calendar)),
+                Bound::Rate { .. } | Bound::Max(_) => None,
+            },
             period: ArcSwap::from_pointee(Period { starts: 0, ends: 0 }),
         }
     }
@@ -88,9 +94,7 @@ impl Judge {
             && any(services, call.service.prefix)
             && any(routes, caller.ask.route)
             && (users.is_empty() || principal.user.as_deref().is_some_and(|user| any(users, user)))
-            && (models.is_empty()
-                || caller.model.is_some_and(|model| any(models, model))
-                || call.model.as_deref().is_some_and(|model| any(models, model)));
+            && (models.is_empty() || call.model.as_deref().is_some_and(|model| is_model(models, model)));
         if !covers {
             return None;
         }
@@ -126,10 +130,10 @@ impl Judge {
                 period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1),
                 capacity: burst.saturating_add(more).max(1),
             },
-            Bound::Quota { limit, calendar } => {
+            Bound::Quota { limit, .. } => {
                 let mut period = **self.period.load();
-                if !period.holds(now) {
-                    period = Period::of(&calendar, now);
+                if let Some(calendar) = self.calendar.as_ref().filter(|_| !period.holds(now)) {
+                    period = Period::of(calendar, now);
                     self.period.store(Arc::new(period));
                 }
                 let ends_in = period.ends.saturating_sub(now).saturating_mul(1_000_000_000);
@@ -175,6 +179,12 @@ impl Judge {
         }
     }
 
+    /// What a caller is told who has others before them.
+    pub(super) fn refuse_behind(&self, terms: Terms) -> Rejection {
+        let message = format!("limit `{}` reached: {}; others wait before this call", self.name, self.wording(terms));
+        Rejection::new(Reason::RateLimited, message).retry_after(SOON)
+    }
+
     /// What the client of a stream is told that ends.
     pub(super) fn cut_short(&self, terms: Terms) -> String {
         format!("the stream ends here, for `{}` leaves no more: {}", self.name, self.wording(terms))
@@ -195,6 +205,11 @@ impl Judge {
         let per: Vec<&str> = self.per.iter().map(|dimension| dimension.label()).collect();
         if per.is_empty() { of } else { format!("{of} per {}", per.join(" and ")) }
     }
+}
+
+/// Models are compared in lower case.
+fn folded(models: &Glob) -> Glob {
+    Glob::new(models.to_string().to_ascii_lowercase())
 }
 
 /// `600 requests`, `$5`.

@@ -25,6 +25,7 @@ use self::wall::Wall;
 pub(super) use self::wants::{Refusal, Want, Wants};
 use super::bucket::{Bucket, HORIZON, Terms};
 use super::key::{Key, Seed};
+use super::queue::Queues;
 use super::sync::{AtomicU64, AtomicUsize, Relaxed};
 
 /// Past this many shards they only cost. At the default capacity a shard has 1,560 buckets then, which fill a table of 2,048 places well: 117 KB.
@@ -47,6 +48,8 @@ pub struct Buckets {
     /// When to warn next, in nanoseconds since the epoch.
     warn_at: AtomicU64,
     wall: Wall,
+    /// Who waits for a bucket.
+    pub(super) queues: Queues,
 }
 
 impl Buckets {
@@ -67,6 +70,7 @@ impl Buckets {
             overflowed: AtomicU64::new(0),
             warn_at: AtomicU64::new(0),
             wall: Wall::new(),
+            queues: Queues::default(),
         })
     }
 

@@ -4,6 +4,7 @@ mod admission;
 mod bounds;
 mod reload;
 mod stories;
+mod turns;
 
 use std::time::Duration;
 

@@ -82,9 +82,16 @@ mod tests {
             let periods = [SECOND, MINUTE, HOUR];
             let (ours, theirs) = (periods[which / 3], periods[which % 3]);
             let scaled = scaled_burst(Count::Usd, (amount, ours, burst), (tier, theirs));
-            let exact = burst as f64 * (tier as f64 / theirs.as_secs_f64()) / (amount as f64 / ours.as_secs_f64());
-            let exact = exact.clamp(1.0, Count::Usd.most_units() as f64);
-            proptest::prop_assert!((scaled as f64 - exact).abs() <= 1.0 + exact * 1e-9, "{scaled} {exact}");
+            let (ours, theirs) = (ours.as_secs(), theirs.as_secs());
+            let product = |one: u64, other: u64, times: u64| (u128::from(one) * u128::from(other)).checked_mul(times.max(1).into());
+            // Crosswise, as fractions are compared; of the two sides, one has a factor at most, and alone may overflow.
+            let fits = |burst_of_tier: u64| match (product(burst_of_tier, amount, theirs / ours), product(burst, tier, ours / theirs)) {
+                (Some(used), Some(all)) => used <= all,
+                (_, None) => true,
+                (None, Some(_)) => false,
+            };
+            proptest::prop_assert!(scaled == 1 || fits(scaled), "{scaled}");
+            proptest::prop_assert!(scaled == Count::Usd.most_units() || !fits(scaled + 1), "{scaled}");
         }
     }
 }

@@ -107,16 +107,22 @@ struct Weight {
     expects_key: bool,
 }
 
-/// The bytes of a string up to its closing quote, and what follows that.
-fn string(bytes: &[u8]) -> (&[u8], &[u8]) {
+/// The bytes of a string up to its closing quote, what follows that, and whether there are escapes in it.
+fn string(bytes: &[u8]) -> (&[u8], &[u8], bool) {
     let mut from = 0;
     while let Some(at) = memchr2(b'"', b'\\', bytes.get(from..).unwrap_or_default()).map(|at| from + at) {
         if bytes.get(at) == Some(&b'"') {
-            return (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default());
+            return (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default(), from > 0);
         }
         from = at + 2;
     }
-    (bytes, &[])
+    (bytes, &[], from > 0)
+}
+
+/// The same of a key that is written with escapes: hidden so, a bound would be the upstream's and not ours.
+fn escaped_kind(key: &[u8]) -> Kind {
+    let key: Result<String, _> = serde_json::from_slice(&[b"\"", key, b"\""].concat());
+    key.map_or(Kind::Text, |key| kind(key.as_bytes()))
 }
 
 /// Whether a string can be base64, or the `data:` URL of such. Text of any length has a space in it soon.
@@ -127,10 +133,10 @@ fn is_base64(text: &[u8]) -> bool {
 
 impl Weight {
     fn string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (text, rest) = string(bytes);
+        let (text, rest, escaped) = string(bytes);
         if self.expects_key {
             self.expects_key = false;
-            self.kind = kind(text);
+            self.kind = if escaped { escaped_kind(text) } else { kind(text) };
             return rest;
         }
         let is_medium = match self.kind {
@@ -263,6 +269,7 @@ mod tests {
         }
         assert_eq!(weigh(br#"{"max_tokens":1,"messages":[],"max_tokens":50}"#).max_tokens, Some(50));
         assert_eq!(weigh(br#"{"n":3,"max_tokens":10,"messages":[]}"#).max_tokens, Some(30), "each of three answers");
+        assert_eq!(weigh(br#"{"max_tokens":1,"max\u005ftoken\u0073":50}"#).max_tokens, Some(50), "hidden by escapes");
         assert_eq!(weigh(br#"{"max_tokens":99999999999999999999999}"#).max_tokens, Some(u64::MAX));
     }
 
@@ -276,6 +283,7 @@ mod tests {
             (r#"{"stream":true,"stream":false}"#, false),
             (r#"{"stream":false,"tools":[true]}"#, false),
             (r#"{"stream":null,"store":true}"#, false),
+            (r#"{"stream":true,"str\u0065am":false}"#, false),
             (r#"{"stream":"true"}"#, false),
             (r#"{"stream":[true]}"#, false),
             (r#"{"stream":{"stream":true}}"#, false),

@@ -119,7 +119,7 @@ fn string(bytes: &[u8]) -> (&[u8], &[u8], bool) {
     (bytes, &[], from > 0)
 }
 
-/// The same of a key that is written with escapes: hidden so, a bound would be the upstream's and not ours.
+/// The kind that a key with escapes in it has: hidden so, a bound would be the upstream's and not ours.
 fn escaped_kind(key: &[u8]) -> Kind {
     let key: Result<String, _> = serde_json::from_slice(&[b"\"", key, b"\""].concat());
     key.map_or(Kind::Text, |key| kind(key.as_bytes()))

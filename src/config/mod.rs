@@ -89,7 +89,7 @@ impl Config {
         let routes = routes::read(&mut map, &names);
         let routes_exist = match (&limited, &limits, &routes) {
             (Some(limited), Ok(_), Ok(routes)) => limits::routes_exist(limited, routes),
-            _ => Ok(()),
+            (None, ..) | (_, Err(_), _) | (.., Err(_)) => Ok(()),
         };
         let prices = map.or("prices", prices::Prices::default());
         let record = map.or("record", record::Record::default());

@@ -15,7 +15,7 @@ impl Count {
         match self {
             Self::Requests => 1_000_000_000,
             Self::Tokens => 1_000_000_000_000,
-            Self::Usd => 10_000_000,
+            Self::Usd => 9_000_000,
             Self::Concurrency => 1_000_000,
         }
     }

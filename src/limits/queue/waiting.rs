@@ -85,8 +85,8 @@ impl Limits {
 
     /// How many calls wait for their turn.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.buckets.queues.waiting()
+    pub fn waiting(&self) -> u64 {
+        self.buckets.waiting()
     }
 
     /// Why a call does not even try to be admitted, where it does not.

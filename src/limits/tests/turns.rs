@@ -502,7 +502,7 @@ proptest! {
                 prop_assert!(own as u64 <= most_each);
             }
             let waiting = world.waiting();
-            prop_assert_eq!(waiting.len(), world.limits.waiting());
+            prop_assert_eq!(waiting.len() as u64, world.limits.waiting());
             let now = Now::of(&Clock::Manual(world.clock.clone()));
             for at in waiting {
                 prop_assert!(now.monotonic < came[at] + 2 * SECOND, "it has waited long enough");

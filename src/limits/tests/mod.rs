@@ -4,7 +4,9 @@ mod admission;
 mod bounds;
 mod reload;
 mod stories;
+mod turn_stories;
 mod turns;
+mod waiters;
 
 use std::time::Duration;
 

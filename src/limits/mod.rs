@@ -180,8 +180,9 @@ impl Limits {
     /// A refusal, and where the call may wait: what is only a while off may be waited for.
     fn stop(&self, refusal: &buckets::Refusal<Of<'_>>, wants: &[Want<Of<'_>>], now: Now) -> Stop {
         let place = refusal.of.place;
-        let waits = matches!(refusal.why, Blocked::Held | Blocked::Drains(_)) && self.rule(place).is_some_and(|rule| rule.wait.is_some());
-        Stop { refused: self.refused(refusal, wants, now), queue: waits.then_some((refusal.key, place)) }
+        let may_wait =
+            matches!(refusal.why, Blocked::Held | Blocked::Drains(_)) && self.rule(place).is_some_and(|rule| rule.wait.is_some());
+        Stop { refused: self.refused(refusal, wants, now), queue: may_wait.then_some((refusal.key, place)) }
     }
 
     /// What a call is told that has others before it.

@@ -19,6 +19,7 @@ mod client;
 mod connections;
 mod downstream;
 mod exposition;
+mod fairness;
 mod fuzz;
 mod headers;
 mod inbound;

@@ -92,6 +92,12 @@ impl Buckets {
         self.overflowed.load(Relaxed)
     }
 
+    /// How many calls wait for their turn at one of them.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        u64::try_from(self.queues.waiting()).unwrap_or(u64::MAX)
+    }
+
     /// The bytes that the buckets and the tables around them take. It locks every shard in turn.
     #[must_use]
     pub fn footprint(&self) -> usize {

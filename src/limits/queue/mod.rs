@@ -33,7 +33,7 @@ const MOST: usize = 100_000;
 pub(super) struct Queues {
     waiting: AtomicUsize,
     tickets: AtomicU64,
-    queues: Mutex<HashMap<Key, Queue, BuildHasherDefault<Prehashed>>>,
+    by_key: Mutex<HashMap<Key, Queue, BuildHasherDefault<Prehashed>>>,
 }
 
 /// Where one waits.
@@ -67,7 +67,7 @@ impl Queues {
         if self.waiting() == 0 {
             return None;
         }
-        let queues = self.queues.lock();
+        let queues = self.by_key.lock();
         keys.find(|key| queues.contains_key(key))
     }
 
@@ -78,7 +78,7 @@ impl Queues {
         if self.waiting() == 0 {
             return;
         }
-        let head = self.queues.lock().get(&key).and_then(Queue::head).map(|(_, bell)| Arc::clone(bell));
+        let head = self.by_key.lock().get(&key).and_then(Queue::head).map(|(_, bell)| Arc::clone(bell));
         if let Some(bell) = head {
             bell.notify_one();
         }
@@ -109,12 +109,12 @@ impl Queues {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.queues.lock().is_empty()
+        self.by_key.lock().is_empty()
     }
 
     /// Changes a queue, forgets it when it is empty, and calls whoever is its first since.
     fn change<T>(&self, key: Key, change: impl FnOnce(&mut Queue) -> T) -> T {
-        let mut queues = self.queues.lock();
+        let mut queues = self.by_key.lock();
         let queue = queues.entry(key).or_default();
         let before = queue.head().map(|(ticket, _)| ticket);
         let result = change(queue);
@@ -132,7 +132,7 @@ impl Queues {
 
 impl Place<'_> {
     fn rank(&self) -> Rank {
-        let queues = self.queues.queues.lock();
+        let queues = self.queues.by_key.lock();
         let Some(queue) = queues.get(&self.key) else { return Rank::Out };
         match queue.head() {
             Some((ticket, _)) if ticket == self.waiter.ticket => Rank::First,
@@ -153,9 +153,9 @@ impl Drop for Place<'_> {
         let left = self.queues.change(self.key, |queue| {
             let before = queue.len();
             if self.served {
-                queue.served(tenant, *ticket)
+                queue.served(tenant, *ticket);
             } else {
-                queue.leave(tenant, *ticket)
+                queue.leave(tenant, *ticket);
             }
             before - queue.len()
         });

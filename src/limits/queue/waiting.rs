@@ -16,6 +16,7 @@ use crate::limits::key::Key;
 use crate::limits::{Admission, Ask, Limits, Now, Of, Refused, buckets};
 
 /// What asking came to.
+#[expect(clippy::large_enum_variant, reason = "nearly every call is admitted at once: a box would cost each an allocation")]
 pub enum Turn<'a> {
     /// The call is admitted.
     Admitted(Admission),
@@ -85,15 +86,15 @@ impl Limits {
 
     /// How many calls wait for their turn.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.buckets.queues.waiting()
+    pub fn waiting(&self) -> u64 {
+        self.buckets.waiting()
     }
 
     /// Why a call does not even try to be admitted, where it does not.
     pub(in crate::limits) fn stops(&self, line: Line<'_>, wants: &[Want<Of<'_>>], now: Now) -> Option<Stop> {
         let Line::Behind(own) = line else { return None };
-        let waits = |want: &&Want<Of<'_>>| !own.contains(&want.key) && self.rule(want.of.place).is_some_and(|rule| rule.wait.is_some());
-        let queued = self.buckets.queues.queued(wants.iter().filter(waits).map(|want| want.key))?;
+        let lets_wait = |want: &&Want<Of<'_>>| !own.contains(&want.key) && self.rule(want.of.place).is_some_and(|rule| rule.wait.is_some());
+        let queued = self.buckets.queues.queued(wants.iter().filter(lets_wait).map(|want| want.key))?;
         // A refusal that would come when its turn has come, comes now.
         let refusals = wants.iter().filter_map(|want| {
             let (bucket, at) = self.buckets.look(want.key, want.terms, now.monotonic);

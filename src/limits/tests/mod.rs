@@ -5,7 +5,9 @@ mod bounds;
 mod models;
 mod reload;
 mod stories;
+mod turn_stories;
 mod turns;
+mod waiters;
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ mod outlive;
 mod refuse;
 mod report;
 mod send;
+mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::domain::{Reason, Rejection, Trace};
 use crate::listeners::Connection;
 use crate::record::{Attempt, Connection as Taken};
-use crate::reply::Meter;
+use crate::reply::{Ended, Meter};
 use crate::state::{Live, Snapshot};
 
 use self::report::Head;
@@ -202,6 +203,9 @@ impl ProxyHttp for Gateway {
         if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
         }
+        if settle::has_no_body(&session.req_header().method, head) {
+            settle::ends(exchange, Ended::Whole);
+        }
         Ok(())
     }
 
@@ -220,6 +224,9 @@ impl ProxyHttp for Gateway {
             }
         }
         exchange.progress.complete |= end;
+        if end {
+            settle::ends(exchange, Ended::Whole);
+        }
         Ok(None)
     }
 

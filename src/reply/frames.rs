@@ -116,6 +116,11 @@ impl Frames {
         }
     }
 
+    /// Whether it is out of step, and finds nothing more.
+    pub(super) const fn is_lost(&self) -> bool {
+        matches!(self.part, Part::Lost)
+    }
+
     /// As much of this part as is there.
     fn take<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::domain::{Asked, Usage};
+use crate::domain::{Asked, Basis, Usage};
 use found::Found;
 use frames::Frames;
 use json::Scanner;
@@ -71,6 +71,9 @@ pub struct Measured {
     pub streamed: bool,
     /// Whether the stream told of an exception: the status was 200 by then.
     pub failed: bool,
+    /// Whether a model answered and nobody can tell what that used: by bytes of a kind or a coding that is not read, or by frames that made no sense.
+    /// `usage` is the least that it can be, then.
+    pub opaque: bool,
 }
 
 /// How an answer ended.
@@ -127,12 +130,29 @@ impl Meter {
     #[must_use]
     pub fn measured(&self, asked: Option<&Asked>, ended: Ended) -> Measured {
         let found = self.reading.as_deref().map(|reading| &reading.found);
+        let usage = found.and_then(|found| settle::settle(found, asked, ended, self.streamed));
         Measured {
-            usage: found.and_then(|found| settle::settle(found, asked, ended, self.streamed)),
+            usage,
             first_token: self.first_token,
             last_token: self.last_token,
             streamed: self.streamed,
             failed: found.is_some_and(|found| found.failed),
+            opaque: asked.is_some() && self.reading.as_deref().is_some_and(|reading| reading.is_opaque(usage.as_ref())),
+        }
+    }
+}
+
+impl Reading {
+    fn is_opaque(&self, usage: Option<&Usage>) -> bool {
+        let Self { reader, found } = self;
+        if found.uses_nothing || usage.is_some_and(|usage| usage.basis == Basis::Reported) {
+            return false;
+        }
+        match reader {
+            Reader::Nothing => true,
+            Reader::Frames(frames) => frames.is_lost(),
+            // There was no body, or all of it was read: what tells nothing has used nothing.
+            Reader::Unknown | Reader::Body(_) | Reader::Events(_) => false,
         }
     }
 }

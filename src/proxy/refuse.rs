@@ -35,6 +35,10 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     verdict.tell(error, exchange);
     // The client may call again as soon as it is told.
     settle::ends(exchange, Ended::Early);
+    if exchange.progress.cut {
+        // The answer's last event has said it, and its end stands behind that.
+        return silent;
+    }
     if answered {
         // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success, and so would HTTP/2's CANCEL,
         // which a stream that is merely dropped is ended with: the SDK for JavaScript raises nothing then.

@@ -5,6 +5,7 @@
 //! it is read.
 
 mod chunk;
+mod exception;
 mod found;
 mod frames;
 mod json;
@@ -17,9 +18,10 @@ mod told;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 
-use crate::domain::{Asked, Basis, Usage};
+use crate::domain::{Asked, Basis, Tokens, Usage};
 use found::Found;
 use frames::Frames;
 use json::Scanner;
@@ -120,9 +122,53 @@ impl Meter {
         let Some(Reading { reader, found }) = self.reading.as_deref_mut() else { return };
         let before = found.delivered;
         reader.read(bytes, found);
-        if self.streamed && found.delivered > before {
+        self.delivered_since(before, at);
+    }
+
+    /// Looks at them to the end of the event that they are in, where that is among them. Returns how many bytes that takes; none where the event goes on
+    /// behind them, or the answer is no stream that can be read: all of them were looked at then.
+    pub fn read_event(&mut self, bytes: &[u8], at: Duration) -> Option<usize> {
+        let Reading { reader, found } = self.reading.as_deref_mut()?;
+        let before = found.delivered;
+        let (rest, whole) = match reader {
+            Reader::Events(events) => events.read_event(bytes, found),
+            Reader::Frames(frames) => frames.read_event(bytes, found),
+            Reader::Unknown | Reader::Nothing | Reader::Body(_) => {
+                reader.read(bytes, found);
+                return None;
+            }
+        };
+        self.delivered_since(before, at);
+        whole.then_some(bytes.len() - rest.len())
+    }
+
+    fn delivered_since(&mut self, before: u64, at: Duration) {
+        if self.streamed && self.reading.as_deref().is_some_and(|reading| reading.found.delivered > before) {
             self.first_token.get_or_insert(at);
             self.last_token = Some(at);
+        }
+    }
+
+    /// What the answer used by now, as told or estimated: cheap enough to be asked at every event. None where nothing is read.
+    #[must_use]
+    pub fn so_far(&self, asked: Option<&Asked>) -> Option<Tokens> {
+        Some(settle::so_far(&self.reading.as_deref()?.found, asked))
+    }
+
+    /// Whether a stream has told all that it used, so that its end would spare nothing more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| settle::is_over(&reading.found))
+    }
+
+    /// An event that tells of an error in the stream's own way, to be put behind a whole event ([`Meter::read_event`]) as the stream's last. None where the
+    /// answer is no stream that can be read.
+    #[must_use]
+    pub fn exception(&self, message: &str) -> Option<Bytes> {
+        match self.reading.as_deref()?.reader {
+            Reader::Frames(_) => Some(exception::frame(message)),
+            Reader::Events(_) => Some(exception::event(message)),
+            Reader::Unknown | Reader::Nothing | Reader::Body(_) => None,
         }
     }
 

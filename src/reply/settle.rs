@@ -49,6 +49,33 @@ pub(super) fn settle(found: &Found, asked: Option<&Asked>, ended: Ended, streame
     is_any.then_some(Usage { tokens, guardrail, basis, tier: found.tier })
 }
 
+/// Bytes of text that are taken for a token while a stream runs: English has about four.
+///
+/// The strict bound that [`settle`] keeps to would end a stream at a quarter of what it may have. Until then, the text is what is known, and what it comes
+/// to shows when the stream tells its usage, or breaks off.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// What a stream used by now: what it told, and of what it delivered since at least a token an event, within what was asked for.
+pub(super) fn so_far(found: &Found, asked: Option<&Asked>) -> Tokens {
+    if found.uses_nothing {
+        return Tokens::default();
+    }
+    let (own, bedrock) = (found.steps.as_ref().unwrap_or(&found.own), &found.bedrock);
+    let mut tokens = own.beside(bedrock);
+    if !Known::of(own, bedrock).input {
+        tokens.input = asked.map_or(0, Asked::input_tokens);
+    }
+    let most = asked.and_then(|asked| asked.max_tokens).unwrap_or(u64::MAX);
+    let least = tokens.output.saturating_add(found.deltas);
+    tokens.output = tokens.output.saturating_add(found.text_since() / BYTES_A_TOKEN).min(most).max(least);
+    tokens
+}
+
+/// Whether a stream has told all that it used: what it delivers is over then.
+pub(super) fn is_over(found: &Found) -> bool {
+    found.output == Output::Final && found.deltas == 0 && found.steps.is_none()
+}
+
 /// What is known of input and output, from whomever.
 struct Known {
     input: bool,

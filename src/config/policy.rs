@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::reader::{Checked, FromValue, Name, Value, suggest};
 use super::upstreams::looks_like_a_region;
-use crate::domain::{Glob, Method, SERVICES};
+use crate::domain::{GEOGRAPHIES, Glob, Method, SERVICES};
 
 /// One rule: whom it is for, and what those may.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,38 +50,6 @@ pub struct Operation {
     /// The path, without what chose the service. `*` stands for any run of characters, `/` included.
     pub path: Glob,
 }
-
-/// The geographies that an inference profile may be named after, and the regions that each may have a call answered in: all that AWS documents, for
-/// any model (Bedrock user guide, "Geographic cross-Region inference"; aws-cdk, `CrossRegionInferenceProfileRegion`, 2.275). `global` may
-/// go anywhere. AWS may add regions to a geography: whoever lists all of them singly today is asked again by a later release.
-pub const GEOGRAPHIES: [(&str, &[&str]); 8] = [
-    ("global", &[]),
-    ("us-gov", &["us-gov-east-1", "us-gov-west-1"]),
-    ("us", &["us-east-1", "us-east-2", "us-west-1", "us-west-2"]),
-    ("eu", &["eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2", "eu-west-1", "eu-west-2", "eu-west-3"]),
-    (
-        "apac",
-        &[
-            "ap-east-2",
-            "ap-northeast-1",
-            "ap-northeast-2",
-            "ap-northeast-3",
-            "ap-south-1",
-            "ap-south-2",
-            "ap-southeast-1",
-            "ap-southeast-2",
-            "ap-southeast-3",
-            "ap-southeast-4",
-            "ap-southeast-5",
-            "ap-southeast-7",
-            // The United Arab Emirates: not where one looks for it.
-            "me-central-1",
-        ],
-    ),
-    ("jp", &["ap-northeast-1", "ap-northeast-3"]),
-    ("au", &["ap-southeast-2", "ap-southeast-4"]),
-    ("ca", &["ca-central-1", "ca-west-1"]),
-];
 
 /// Reads `policy`, where every rule has a name of its own.
 pub(super) fn read(value: &Value<'_>) -> Checked<Vec<Rule>> {

@@ -92,4 +92,35 @@ mod tests {
             assert_eq!(call.operation(), operation, "{path}");
         }
     }
+    #[test]
+    fn input_is_estimated_at_three_bytes_a_token_and_rounded_up() {
+        for (text_bytes, media, tokens) in [
+            (0, 0, 0),
+            (1, 0, 1),
+            (3, 0, 1),
+            (4, 0, 2),
+            (300, 0, 100),
+            (0, 2, 3_200),
+            (7, 1, 1_603),
+            (u64::MAX, 0, u64::MAX / 3),
+            (0, u32::MAX, u64::from(u32::MAX) * 1_600),
+        ] {
+            // What comes out, and how, is not of the input.
+            for asked in [Asked { max_tokens: Some(9), ..Asked::default() }, Asked { streamed: true, ..Asked::default() }] {
+                assert_eq!(Asked { text_bytes, media, ..asked }.input_tokens(), tokens, "{text_bytes} {media}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_text_no_media_and_no_bound_asks_for_nothing() {
+        let nothing = Asked::default();
+        assert!(nothing.is_nothing());
+        assert!(Asked { streamed: true, ..nothing }.is_nothing(), "how it is to come is no question");
+        for something in
+            [Asked { text_bytes: 1, ..nothing }, Asked { media: 1, ..nothing }, Asked { max_tokens: Some(0), streamed: true, ..nothing }]
+        {
+            assert!(!something.is_nothing(), "{something:?}");
+        }
+    }
 }

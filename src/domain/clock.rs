@@ -1,6 +1,7 @@
 //! Where time comes from. Rooms take a time as an argument; only the corridor asks a clock.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub struct ManualClock(Arc<Mutex<Hands>>);
 struct Hands {
     monotonic: Instant,
     wall: SystemTime,
+    /// Those who wait for a time.
+    sleepers: Vec<Waker>,
 }
 
 impl ManualClock {
@@ -51,7 +54,7 @@ impl ManualClock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
     pub fn starting_at(wall: SystemTime) -> Self {
-        Self(Arc::new(Mutex::new(Hands { monotonic: Instant::now(), wall })))
+        Self(Arc::new(Mutex::new(Hands { monotonic: Instant::now(), wall, sleepers: Vec::new() })))
     }
 
     /// Turns both hands forward by `by`.
@@ -59,5 +62,20 @@ impl ManualClock {
         let mut hands = self.0.lock();
         hands.monotonic += by;
         hands.wall += by;
+        let sleepers = std::mem::take(&mut hands.sleepers);
+        drop(hands);
+        sleepers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready once the monotonic hand has come to `at`; until then, whoever asks is woken whenever the hands are turned.
+    pub fn poll_until(&self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut hands = self.0.lock();
+        if hands.monotonic >= at {
+            return Poll::Ready(());
+        }
+        if !hands.sleepers.iter().any(|sleeper| sleeper.will_wake(cx.waker())) {
+            hands.sleepers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }

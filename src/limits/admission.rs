@@ -205,6 +205,7 @@ impl Drop for Admission {
             if !self.sent && hold.used > 0 && terms.is_of_period(hold.terms) {
                 self.limits.buckets.change(hold.key, terms, None, |bucket, at| bucket.undo(hold.used, hold.at, terms, at));
                 self.book(&hold, hold.terms, -i128::from(hold.used));
+                self.limits.released(&hold);
             }
         }
     }

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use super::bucket::{Ask, Blocked, Bucket, HORIZON, Terms};
 use super::key::{Key, Prehashed, Seed};
+use super::queue::Queues;
 use super::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Relaxed};
 
 /// Past this many shards they only cost. At the default capacity a shard has 1,560 buckets then, which fill a table of 2,048 places well: 100 KB.
@@ -48,6 +49,8 @@ pub struct Buckets {
     warn_at: AtomicU64,
     /// The latest wall time that anyone told, in seconds since 1970.
     wall: AtomicU64,
+    /// Who waits for a bucket.
+    pub(super) queues: Queues,
 }
 
 /// A cache line of its own: callers of different shards don't slow each other down, and a visit costs one miss.
@@ -133,6 +136,7 @@ impl Buckets {
             overflowed: AtomicU64::new(0),
             warn_at: AtomicU64::new(0),
             wall: AtomicU64::new(0),
+            queues: Queues::default(),
         })
     }
 

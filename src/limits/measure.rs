@@ -1,7 +1,7 @@
 //! What a call comes to, in a rule's units of account: beforehand and afterwards.
 
 use crate::config::limits::{Count, Measure, Rule, Weights};
-use crate::domain::{Asked, Cost, Glob, Tokens};
+use crate::domain::{Asked, Cost, Glob, Tokens, split_geography};
 
 /// What a call comes to before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,13 @@ pub(super) struct Counting {
 
 impl Counting {
     pub(super) fn of(rule: &Rule) -> Self {
-        Self { count: rule.count, measure: rule.measure.clone(), reserve: rule.reserve, cut: rule.cut }
+        let measure = match &rule.measure {
+            Measure::Bedrock { burndown } => {
+                Measure::Bedrock { burndown: burndown.iter().map(|(models, times)| (spelled(models), *times)).collect() }
+            }
+            Measure::Weights(weights) => Measure::Weights(*weights),
+        };
+        Self { count: rule.count, measure, reserve: rule.reserve, cut: rule.cut }
     }
 
     /// Whether what a call comes to shows only when it ends.
@@ -35,12 +41,14 @@ impl Counting {
         if matches!(self.count, Count::Requests | Count::Concurrency) {
             return Some(Reservation { amount: 1, least: 1 });
         }
-        if asked.is_nothing() {
+        // A body that can't be read may still have a model run.
+        if asked.is_nothing() && model.is_none() {
             return None;
         }
         let output = asked.max_tokens.unwrap_or(self.reserve);
         let of = |output| {
             let tokens = Tokens { input: asked.input_tokens(), output, ..Tokens::default() };
+            // One unit, where it comes to nothing or nobody can tell: so that nothing passes a limit that is used up.
             self.reserved(&tokens, model, price(&tokens)).max(1)
         };
         let amount = of(output);
@@ -57,7 +65,7 @@ impl Counting {
         }
     }
 
-    /// What tokens come to; none where that can't be told.
+    /// What tokens come to; none where that can't be told: what is held counts then, which for a model without a price is next to nothing.
     pub(super) fn used(&self, tokens: &Tokens, model: Option<&str>, cost: Cost) -> Option<u64> {
         match (self.count, cost) {
             (Count::Requests | Count::Concurrency, _) | (Count::Usd, Cost::Nothing) => Some(0),
@@ -86,14 +94,246 @@ fn weighted(weights: &Weights, tokens: &Tokens) -> u64 {
 /// Input and what is written to a cache, and output as often as it counts; nothing of what is read from a cache.
 fn bedrock(burndown: &[(Glob, u32)], model: Option<&str>, tokens: &Tokens) -> u64 {
     let times = model.map_or(1, |model| {
-        let own = burndown.iter().find(|(glob, _)| glob.matches(model)).map(|(_, times)| *times);
-        own.unwrap_or_else(|| if FIVEFOLD.iter().any(|family| model.starts_with(family)) { 5 } else { 1 })
+        let own = burndown.iter().find(|(models, _)| models.matches(model)).map(|(_, times)| *times);
+        own.unwrap_or_else(|| known_burndown(model))
     });
     let written = tokens.cache_write_5m.saturating_add(tokens.cache_write_1h);
     let all = tokens.input.saturating_add(written).saturating_add(tokens.output.saturating_mul(times.into()));
     all.saturating_mul(Count::Tokens.scale())
 }
 
-/// The models whose output counts five times ("Token burndown rate", Amazon Bedrock User Guide).
-const FIVEFOLD: [&str; 4] =
-    ["anthropic.claude-3-7-sonnet", "anthropic.claude-opus-4", "anthropic.claude-sonnet-4", "anthropic.claude-haiku-4"];
+/// How often output of a model counts ("How tokens are counted in Amazon Bedrock", User Guide): five times of Anthropic's since Claude 3.7, once of others.
+///
+/// Anthropic's models that are not known yet count five times as well: a rule that counts too much leaves some of the account's quota unused, and one that
+/// counts too little has everybody throttled by Bedrock. Nobody can tell which model stands behind an application inference profile; it counts once.
+/// `burndown` says otherwise of either.
+fn known_burndown(model: &str) -> u32 {
+    if model.starts_with("anthropic.claude-") && !ONCE.iter().any(|family| model.starts_with(family)) { 5 } else { 1 }
+}
+
+/// Anthropic's models whose output counts once.
+const ONCE: [&str; 8] = [
+    "anthropic.claude-v1",
+    "anthropic.claude-v2",
+    "anthropic.claude-instant-",
+    "anthropic.claude-3-haiku-",
+    "anthropic.claude-3-sonnet-",
+    "anthropic.claude-3-opus-",
+    "anthropic.claude-3-5-haiku-",
+    "anthropic.claude-3-5-sonnet-",
+];
+
+/// A pattern as models are spelled in the end: in lower case, and without a geography.
+fn spelled(models: &Glob) -> Glob {
+    let models = models.to_string().to_ascii_lowercase();
+    Glob::new(split_geography(&models).map_or(&*models, |(_, models)| models))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::limits::Bound;
+    use crate::domain::{Usd, model_name};
+
+    const FREE: &dyn Fn(&Tokens) -> Cost = &|_| Cost::Nothing;
+
+    fn rule(count: Count, measure: Measure) -> Rule {
+        let bound = Bound::Rate { amount: 1, period: Duration::from_mins(1), burst: 1 };
+        Rule { measure, reserve: 500, ..Rule::new("r", count, bound) }
+    }
+
+    fn tokens(weights: Weights) -> Counting {
+        Counting::of(&rule(Count::Tokens, Measure::Weights(weights)))
+    }
+
+    fn as_bedrock(burndown: &[(&str, u32)]) -> Counting {
+        let burndown = burndown.iter().map(|(models, times)| (Glob::new(*models), *times)).collect();
+        Counting::of(&rule(Count::Tokens, Measure::Bedrock { burndown }))
+    }
+
+    /// 100 tokens of input.
+    fn asked(max_tokens: Option<u64>) -> Asked {
+        Asked { text_bytes: 300, media: 0, max_tokens, streamed: false }
+    }
+
+    const USED: Tokens = Tokens { input: 100, output: 20, cache_read: 1_000, cache_write_5m: 7, cache_write_1h: 3, reasoning: 5 };
+
+    /// In whole tokens.
+    fn used(counting: &Counting, model: &str) -> u64 {
+        counting.used(&USED, Some(&model_name(model)), Cost::Nothing).unwrap() / 1_000
+    }
+
+    #[test]
+    fn a_request_and_a_call_under_way_are_one() {
+        for count in [Count::Requests, Count::Concurrency] {
+            let counting = Counting::of(&rule(count, Measure::Weights(Weights::default())));
+            for asked in [asked(Some(u64::MAX)), Asked::default()] {
+                assert_eq!(counting.reservation(&asked, None, FREE), Some(Reservation { amount: 1, least: 1 }));
+            }
+            assert_eq!(counting.used(&USED, None, Cost::Unpriced), Some(0), "it is over");
+        }
+    }
+
+    #[test]
+    fn tokens_count_by_their_weights_reasoning_as_the_output_that_it_is() {
+        assert_eq!(used(&tokens(Weights::default()), "m"), 100 + 20 + 1_000 + 10);
+        let weights = Weights { input: 500, output: 2_000, cache_read: 100, cache_write: 1_250 };
+        assert_eq!(tokens(weights).used(&USED, None, Cost::Unpriced), Some(50_000 + 40_000 + 100_000 + 12_500));
+        let none = Weights { input: 0, output: 0, cache_read: 0, cache_write: 0 };
+        assert_eq!(tokens(none).used(&USED, None, Cost::Nothing), Some(0));
+    }
+
+    #[test]
+    fn what_may_come_is_reserved_or_what_the_rule_says_where_the_call_does_not() {
+        let counting = tokens(Weights { output: 2_000, ..Weights::default() });
+        let amount = |asked| counting.reservation(&asked, Some("m"), FREE).map(|reserved| (reserved.amount, reserved.least));
+        assert_eq!(amount(asked(Some(50))), Some((200_000, 200_000)));
+        assert_eq!(amount(asked(None)), Some((1_100_000, 1_100_000)));
+        assert_eq!(amount(asked(Some(0))), Some((100_000, 100_000)));
+        assert_eq!(amount(Asked { media: 1, ..asked(Some(0)) }), Some((1_700_000, 1_700_000)));
+    }
+
+    #[test]
+    fn nothing_is_reserved_only_where_neither_body_nor_path_asks_for_anything() {
+        let counting = tokens(Weights::default());
+        let nothing = Asked { streamed: true, ..Asked::default() };
+        assert_eq!(counting.reservation(&nothing, None, FREE), None);
+        assert_eq!(counting.reservation(&nothing, Some("m"), FREE), Some(Reservation { amount: 500_000, least: 500_000 }));
+        assert!(counting.reservation(&asked(None), None, FREE).is_some());
+    }
+
+    #[test]
+    fn a_stream_that_can_be_cut_needs_only_its_beginning() {
+        let cut = |count| Counting::of(&Rule { cut: true, ..rule(count, Measure::Weights(Weights::default())) });
+        let stream = Asked { streamed: true, ..asked(Some(4_000)) };
+        let reserved = |counting: &Counting, asked: &Asked| {
+            counting.reservation(asked, Some("m"), &|tokens| Cost::Priced(Usd::from_picos(tokens.input * 3 + tokens.output * 15)))
+        };
+        assert_eq!(reserved(&cut(Count::Tokens), &stream), Some(Reservation { amount: 4_100_000, least: 101_000 }));
+        assert_eq!(reserved(&cut(Count::Usd), &stream), Some(Reservation { amount: 60_300, least: 315 }));
+        assert_eq!(reserved(&cut(Count::Tokens), &asked(Some(4_000))), Some(Reservation { amount: 4_100_000, least: 4_100_000 }));
+        let silent = Asked { max_tokens: Some(0), ..stream };
+        assert_eq!(reserved(&cut(Count::Tokens), &silent), Some(Reservation { amount: 100_000, least: 100_000 }));
+        assert_eq!(reserved(&tokens(Weights::default()), &stream).map(|reserved| reserved.least), Some(4_100_000), "it can't be cut");
+    }
+
+    #[test]
+    fn bedrock_reserves_output_once_and_counts_it_by_its_burndown() {
+        let counting = as_bedrock(&[]);
+        for model in ["anthropic.claude-sonnet-4-6", "amazon.nova-lite-v1:0"] {
+            let reserved = counting.reservation(&asked(Some(4_000)), Some(model), FREE);
+            assert_eq!(reserved, Some(Reservation { amount: 4_100_000, least: 4_100_000 }), "{model}");
+        }
+        assert_eq!(used(&counting, "amazon.nova-lite-v1:0"), 100 + 10 + 20);
+        assert_eq!(used(&counting, "anthropic.claude-sonnet-4-6"), 100 + 10 + 20 * 5);
+        assert_eq!(counting.used(&USED, None, Cost::Nothing), Some(130_000), "a call that names no model");
+    }
+
+    #[test]
+    fn output_of_claude_since_3_7_counts_five_times_and_so_does_what_comes_after() {
+        for (model, times) in [
+            ("anthropic.claude-v2:1", 1),
+            ("anthropic.claude-instant-v1", 1),
+            ("anthropic.claude-3-haiku-20240307-v1:0", 1),
+            ("anthropic.claude-3-sonnet-20240229-v1:0", 1),
+            ("anthropic.claude-3-opus-20240229-v1:0", 1),
+            ("anthropic.claude-3-5-sonnet-20241022-v2:0", 1),
+            ("anthropic.claude-3-5-haiku-20241022-v1:0", 1),
+            ("anthropic.claude-3-7-sonnet-20250219-v1:0", 5),
+            ("anthropic.claude-sonnet-4-20250514-v1:0", 5),
+            ("anthropic.claude-opus-4-1-20250805-v1:0", 5),
+            ("anthropic.claude-haiku-4-5-20251001-v1:0", 5),
+            ("anthropic.claude-opus-4-6-v1", 5),
+            ("anthropic.claude-sonnet-5", 5),
+            ("anthropic.claude-opus-5", 5),
+            ("anthropic.claude-verse-1", 5),
+            ("amazon.nova-pro-v1:0", 1),
+            ("openai.gpt-oss-120b-1:0", 1),
+            ("meta.anthropic-4", 1),
+        ] {
+            assert_eq!(used(&as_bedrock(&[]), model), 110 + 20 * times, "{model}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_ends_at_the_same_burndown() {
+        for prefix in ["", "us.", "EU.", "apac.", "jp.", "global.", "us-gov.", "latam.", "xx."] {
+            for arn in ["", "arn:aws:bedrock:us-east-1::foundation-model/", "ARN:aws:Bedrock:eu-west-1:123456789012:inference-profile/"] {
+                for model in ["anthropic.claude-opus-4-6-v1", "Anthropic.Claude-Opus-4-6-V1"] {
+                    let sent = format!("{arn}{prefix}{model}");
+                    assert_eq!(used(&as_bedrock(&[]), &sent), 210, "{sent}");
+                    assert_eq!(used(&as_bedrock(&[("anthropic.claude-opus-4*", 3)]), &sent), 170, "{sent}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_may_say_otherwise_and_its_first_pattern_counts() {
+        let profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/AbcDefghijkl";
+        let counting = as_bedrock(&[
+            ("anthropic.claude-sonnet-5*", 15),
+            ("us.Anthropic.claude-opus-*", 2),
+            ("anthropic.*", 1),
+            ("arn:aws:bedrock:*:application-inference-profile/AbcDefghijkl", 5),
+            ("amazon.nova-2*", 0),
+        ]);
+        for (model, times) in [
+            ("anthropic.claude-sonnet-5", 15),
+            ("anthropic.claude-opus-4-6-v1", 2),
+            ("eu.anthropic.claude-opus-4-6-v1", 2),
+            ("anthropic.claude-haiku-4-5-20251001-v1:0", 1),
+            (profile, 5),
+            ("arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/other", 1),
+            ("amazon.nova-2-lite-v1:0", 0),
+        ] {
+            assert_eq!(used(&counting, model), 110 + 20 * times, "{model}");
+        }
+    }
+
+    #[test]
+    fn money_without_a_price_reserves_one_unit_and_is_never_told() {
+        let counting = Counting::of(&Rule { unpriced: true, ..rule(Count::Usd, Measure::Weights(Weights::default())) });
+        for asked in [asked(Some(4_000)), Asked { streamed: true, ..asked(None) }, asked(Some(u64::MAX))] {
+            let reserved = counting.reservation(&asked, Some("m"), &|_| Cost::Unpriced);
+            assert_eq!(reserved, Some(Reservation { amount: 1, least: 1 }));
+        }
+        assert_eq!(counting.used(&USED, Some("m"), Cost::Unpriced), None);
+        assert_eq!(counting.used(&USED, Some("m"), Cost::Nothing), Some(0));
+        assert_eq!(counting.used(&USED, Some("m"), Cost::Priced(Usd::from_picos(7))), Some(7));
+    }
+
+    fn counts() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), Just(u64::MAX), Just(u64::MAX / 1_000), any::<u64>(), 0..1_000_000_u64]
+    }
+
+    proptest! {
+        #[test]
+        fn no_figure_overflows_and_more_never_counts_less(
+            figures in (counts(), counts(), counts(), counts(), counts(), counts()),
+            weights in any::<[u32; 4]>(), times in any::<u32>(), media in any::<u32>(), streamed in any::<bool>(), cut in any::<bool>(),
+        ) {
+            let (input, output, cache_read, cache_write_5m, cache_write_1h, text_bytes) = figures;
+            let [i, o, r, w] = weights;
+            let measures = [
+                Measure::Weights(Weights { input: i, output: o, cache_read: r, cache_write: w }),
+                Measure::Bedrock { burndown: vec![(Glob::new("*"), times)] },
+            ];
+            let spent = Tokens { input, output, cache_read, cache_write_5m, cache_write_1h, reasoning: 0 };
+            let more = Tokens { output: output.saturating_add(1), input: input.saturating_add(1), ..spent };
+            let price = |tokens: &Tokens| Cost::Priced(Usd::from_picos(tokens.total()).times(1_000_000));
+            for (measure, count) in measures.into_iter().flat_map(|measure| [(measure.clone(), Count::Tokens), (measure, Count::Usd)]) {
+                let counting = Counting::of(&Rule { cut, ..rule(count, measure) });
+                let used = |tokens: &Tokens| counting.used(tokens, Some("m"), price(tokens)).unwrap();
+                prop_assert!(used(&spent) <= used(&more));
+                let asked = Asked { text_bytes, media, max_tokens: Some(output), streamed };
+                let reserved = counting.reservation(&asked, Some("m"), &price).unwrap();
+                prop_assert!(1 <= reserved.least && reserved.least <= reserved.amount);
+            }
+        }
+    }
+}

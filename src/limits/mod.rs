@@ -17,6 +17,7 @@ mod grants;
 mod key;
 mod measure;
 mod period;
+mod queue;
 mod rule;
 mod standing;
 mod subject;
@@ -32,11 +33,14 @@ use std::time::{Instant, SystemTime};
 pub use self::admission::{Admission, Cut};
 pub use self::buckets::Buckets;
 pub use self::grants::Grants;
+pub use self::queue::{Turn, Waiting};
 pub use self::standing::{Rates, Standing};
 pub use self::told::{Nobody, Observer};
 
 use self::admission::Hold;
+use self::bucket::Blocked;
 use self::buckets::{Want, Wants};
+use self::queue::{Line, Stop};
 use self::rule::Judge;
 use self::subject::Caller;
 use crate::config::limits::{Bound, Count, Rule};
@@ -109,6 +113,11 @@ impl Limits {
     /// # Errors
     /// [`Refused`] when a rule refuses; the one whose refusal lasts longest.
     pub fn admit(self: &Arc<Self>, ask: &Ask<'_>, now: Now) -> Result<Admission, Box<Refused>> {
+        self.attempt(ask, now, Line::Past).map_err(|stop| stop.refused)
+    }
+
+    /// The same, for a call that heeds those who wait as `line` has it.
+    fn attempt(self: &Arc<Self>, ask: &Ask<'_>, now: Now, line: Line<'_>) -> Result<Admission, Stop> {
         let model = ask.call.model.as_deref().map(model_name);
         let caller = Caller::new(ask, model.as_deref(), self.buckets.seed());
         let wall = self.wall(now.wall);
@@ -127,8 +136,11 @@ impl Limits {
             let want = Want::new(of, rule.key(&caller, group), rule.overflow, rule.terms(bound, more, wall), ask);
             if rule.shadow { shadows.push(want) } else { wants.push(want) }
         }
+        if let Some(stop) = self.stops(line, &wants, now) {
+            return Err(stop);
+        }
         if let Err(refusal) = self.buckets.take_all(&mut wants, now.monotonic) {
-            return Err(self.refused(&refusal, &wants, now));
+            return Err(self.stop(&refusal, &wants, now));
         }
         let mut admission = Admission::new(Arc::clone(self), caller.model);
         for want in wants {
@@ -146,21 +158,28 @@ impl Limits {
         Ok(admission)
     }
 
-    /// The same, but where a rule says so the call waits for its turn. Dropped, it waits no longer.
-    ///
-    /// # Errors
-    /// [`Refused`] when a rule refuses that lets nobody wait, or whose queue is full, or when the time to wait is over.
-    #[expect(clippy::unused_async, reason = "calls are to wait here")]
-    pub async fn admit_in_turn(self: &Arc<Self>, ask: &Ask<'_>, clock: &Clock) -> Result<Admission, Box<Refused>> {
-        self.admit(ask, Now::of(clock))
-    }
-
     fn took(&self, admission: &mut Admission, want: Want<Of<'_>>, caller: &Caller<'_>) {
         let (Some(taken), Some(rule)) = (want.taken, self.rules.get(want.of.place)) else { return };
         let Of { place, group, bound, more } = want.of;
         let subject = matches!(bound, Bound::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
         let hold = Hold { rule: place, key: want.key, bound, more, terms: want.terms, held: 0, used: 0, at: 0, subject };
         admission.took(hold, taken);
+    }
+
+    /// A refusal, and where the call may wait: what is only a while off may be waited for.
+    fn stop(&self, refusal: &buckets::Refusal<Of<'_>>, wants: &[Want<Of<'_>>], now: Now) -> Stop {
+        let place = refusal.of.place;
+        let waits = matches!(refusal.why, Blocked::Held | Blocked::Drains(_)) && self.rule(place).is_some_and(|rule| rule.wait.is_some());
+        Stop { refused: self.refused(refusal, wants, now), queue: waits.then_some((refusal.key, place)) }
+    }
+
+    /// What a call is told that has others before it.
+    fn behind(&self, want: &Want<Of<'_>>, now: Now) -> Option<Box<Refused>> {
+        let rule = self.rule(want.of.place)?;
+        let (bucket, at) = self.buckets.look(want.key, want.terms, now.monotonic);
+        let mut rates = Rates::default();
+        rates.note(rule, want.terms, bucket, at);
+        Some(Box::new(Refused { rejection: rule.refuse_behind(want.terms), rates, rule: Arc::clone(&rule.name) }))
     }
 
     fn refused(&self, refusal: &buckets::Refusal<Of<'_>>, wants: &[Want<Of<'_>>], now: Now) -> Box<Refused> {
@@ -221,9 +240,10 @@ impl Limits {
         self.buckets.wall(now)
     }
 
-    /// What a call held is free again.
-    #[expect(clippy::unused_self, reason = "those who wait are told here")]
-    const fn released(&self, _hold: &Hold) {}
+    /// What a call held is free again: whoever waits for it is called.
+    fn released(&self, hold: &Hold) {
+        self.buckets.queues.call(hold.key);
+    }
 }
 
 /// Whose want it is: a rule's, for a caller.

@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use super::bucket::{Blocked, Terms};
 use super::key::{Key, Part, Seed};
 use super::measure::Counting;
-use super::period::Period;
+use super::period::{Calendar, Period};
 use super::subject::Caller;
 use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
-use crate::domain::{Glob, Reason, Rejection, Subject};
+use crate::domain::{Glob, Reason, Rejection, Subject, is_model};
 
 /// A refusal that nobody can time says so long.
 const SOON: Duration = Duration::from_secs(1);
@@ -36,6 +36,8 @@ pub(super) struct Judge {
     pub(super) id: Key,
     /// The key of the bucket that its newcomers share when there is no room for more.
     pub(super) overflow: Key,
+    /// Its periods, and its tiers'; none where it has none.
+    calendar: Option<Calendar>,
     /// The period of its calendar that was looked at last.
     period: ArcSwap<Period>,
 }
@@ -53,7 +55,7 @@ impl Judge {
             name: rule.name.as_str().into(),
             count: rule.count,
             per: rule.per.as_slice().into(),
-            of: rule.of.clone(),
+            of: Matching { models: rule.of.models.iter().map(folded).collect(), ..rule.of.clone() },
             bound: rule.bound,
             tiers: rule.tiers.as_slice().into(),
             counting: Counting::of(rule),
@@ -64,6 +66,10 @@ impl Judge {
             wait: rule.wait.clone(),
             id: seed.part(Part::Rule, &id),
             overflow: seed.part(Part::Overflow, &id),
+            calendar: match &rule.bound {
+                Bound::Quota { calendar, .. } => Some(Calendar::new(calendar)),
+                Bound::Rate { .. } | Bound::Max(_) => None,
+            },
             period: ArcSwap::from_pointee(Period { starts: 0, ends: 0 }),
         }
     }
@@ -77,9 +83,7 @@ impl Judge {
             && any(services, call.service.prefix)
             && any(routes, caller.ask.route)
             && (users.is_empty() || principal.user.as_deref().is_some_and(|user| any(users, user)))
-            && (models.is_empty()
-                || caller.model.is_some_and(|model| any(models, model))
-                || call.model.as_deref().is_some_and(|model| any(models, model)));
+            && (models.is_empty() || call.model.as_deref().is_some_and(|model| is_model(models, model)));
         if !covers {
             return None;
         }
@@ -115,10 +119,10 @@ impl Judge {
                 period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1),
                 capacity: burst.saturating_add(more).max(1),
             },
-            Bound::Quota { limit, calendar } => {
+            Bound::Quota { limit, .. } => {
                 let mut period = **self.period.load();
-                if !period.holds(now) {
-                    period = Period::of(&calendar, now);
+                if let Some(calendar) = self.calendar.as_ref().filter(|_| !period.holds(now)) {
+                    period = Period::of(calendar, now);
                     self.period.store(Arc::new(period));
                 }
                 let ends_in = period.ends.saturating_sub(now).saturating_mul(1_000_000_000);
@@ -164,6 +168,12 @@ impl Judge {
         }
     }
 
+    /// What a caller is told who has others before them.
+    pub(super) fn refuse_behind(&self, terms: Terms) -> Rejection {
+        let message = format!("limit `{}` reached: {}; others wait before this call", self.name, self.wording(terms));
+        Rejection::new(Reason::RateLimited, message).retry_after(SOON)
+    }
+
     /// What the client of a stream is told that ends.
     pub(super) fn cut_short(&self, terms: Terms) -> String {
         format!("the stream ends here, for `{}` leaves no more: {}", self.name, self.wording(terms))
@@ -189,6 +199,11 @@ impl Judge {
         let per: Vec<&str> = self.per.iter().map(|dimension| dimension.label()).collect();
         if per.is_empty() { of } else { format!("{of} per {}", per.join(" and ")) }
     }
+}
+
+/// Models are compared in lower case.
+fn folded(models: &Glob) -> Glob {
+    Glob::new(models.to_string().to_ascii_lowercase())
 }
 
 /// `600 requests`, `$5`.

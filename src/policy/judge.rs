@@ -7,8 +7,8 @@ use http::Method;
 use super::model::ModelId;
 use super::operation::Canonical;
 use super::regions::Geography;
-use crate::config::policy::{GEOGRAPHIES, Lists, Operation, Rule};
-use crate::domain::{Call, Glob, Principal, Reason, Rejection, Service};
+use crate::config::policy::{Lists, Operation, Rule};
+use crate::domain::{Call, GEOGRAPHIES, Glob, Principal, Reason, Rejection, Service};
 
 /// Of what a caller sent, at most so much is said back.
 const SHOWN: usize = 128;

@@ -23,7 +23,7 @@ use self::judge::{Judge, Whom};
 use self::model::ModelId;
 use self::operation::Canonical;
 use crate::config::policy::Rule;
-use crate::domain::{Call, Principal, Rejection};
+use crate::domain::{Call, Principal, Rejection, fold_model};
 
 /// The rules, ready to judge by. Immutable.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Ruling<'_> {
         }
         let path = self.0.iter().any(|judge| judge.rules_operations()).then(|| Canonical::of(&call.path));
         let sent = call.model.as_deref().filter(|_| self.rule_models());
-        let folded = sent.and_then(model::fold);
+        let folded = sent.and_then(fold_model);
         let model = sent.map(|sent| ModelId::read(sent, folded.as_deref()));
         self.ask(shadowed, |judge| {
             judge.service(call.service)?;
@@ -100,7 +100,7 @@ impl Ruling<'_> {
         }
         match call.model.as_deref() {
             Some(sent) => {
-                let folded = model::fold(sent);
+                let folded = fold_model(sent);
                 let model = ModelId::read(sent, folded.as_deref());
                 self.ask(shadowed, |judge| judge.model(&model))
             }
@@ -116,7 +116,7 @@ impl Ruling<'_> {
         if !self.0.iter().any(|judge| judge.rules_regions()) {
             return Ok(());
         }
-        let folded = call.model.as_deref().and_then(model::fold);
+        let folded = call.model.as_deref().and_then(fold_model);
         let model = call.model.as_deref().map(|sent| ModelId::read(sent, folded.as_deref()));
         self.ask(shadowed, |judge| judge.target(region, model.as_ref()))
     }

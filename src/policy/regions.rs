@@ -1,13 +1,13 @@
 //! Where a call may be answered, as far as the model's id tells.
 
-use super::model::split_geography;
+use crate::domain::{split_geography, unknown_geography};
 
 /// What a model's id says of where it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Geography<'i> {
     /// Nothing: in the upstream's own region.
     None,
-    /// Anywhere in this geography, by its place in [`GEOGRAPHIES`](crate::config::policy::GEOGRAPHIES).
+    /// Anywhere in this geography, by its place in [`GEOGRAPHIES`](crate::domain::GEOGRAPHIES).
     Known(usize),
     /// It has a prefix that looks like a geography of which nothing is known.
     Unknown(&'i str),
@@ -17,48 +17,24 @@ pub(super) enum Geography<'i> {
     Nameless,
 }
 
-/// The makers of models whose ids stand behind a geography, to tell one that is not known from a maker that is not (the model cards of the Bedrock user guide).
-const MAKERS: [&str; 20] = [
-    "ai21",
-    "amazon",
-    "anthropic",
-    "cohere",
-    "deepseek",
-    "google",
-    "luma",
-    "meta",
-    "minimax",
-    "mistral",
-    "moonshot",
-    "moonshotai",
-    "nvidia",
-    "openai",
-    "qwen",
-    "stability",
-    "twelvelabs",
-    "writer",
-    "xai",
-    "zai",
-];
-
 impl<'i> Geography<'i> {
     /// Of an id in lower case that is no ARN.
     pub(super) fn of(id: &'i str) -> Self {
         if let Some((place, _)) = split_geography(id) {
             return Self::Known(place);
         }
-        let Some((first, model)) = id.split_once('.') else { return Self::Nameless };
-        // No maker has a name of two letters, and countries and areas do.
-        let maker = model.split('.').next().filter(|maker| maker.len() < model.len());
-        let is_prefix = first.len() <= 2 || maker.is_some_and(|maker| MAKERS.contains(&maker));
-        if is_prefix && maker.is_some() { Self::Unknown(first) } else { Self::None }
+        match unknown_geography(id) {
+            Some((name, _)) => Self::Unknown(name),
+            None if id.contains('.') => Self::None,
+            None => Self::Nameless,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::GEOGRAPHIES;
+    use crate::domain::GEOGRAPHIES;
 
     #[test]
     fn a_prefix_is_told_from_a_maker() {

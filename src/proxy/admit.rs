@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header;
-use pingora::Result;
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::exchange::{Admitted, Exchange};
@@ -12,7 +12,8 @@ use crate::call::{self, CallError};
 use crate::domain::{Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
-use crate::limits::Ask;
+use crate::limits::{Admission, Ask, Refused, Turn, Waiting};
+use crate::state::Live;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -97,9 +98,17 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &upstream.region, &Usage::expected(*tokens));
     let address = head::client(session);
     let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
-    let before = exchange.elapsed();
-    let admitted = snapshot.limits.admit_in_turn(&ask, &gateway.live.clock).await;
-    exchange.known.waited = exchange.elapsed().saturating_sub(before);
+    let admitted = match snapshot.limits.admit_or_wait(&ask, exchange.now()) {
+        Ok(Turn::Admitted(admission)) => Ok(admission),
+        Ok(Turn::Waits(waiting)) => {
+            let before = exchange.elapsed();
+            // Few calls wait: the others need not carry the room for it.
+            let admitted = Box::pin(wait(session, waiting, &gateway.live)).await;
+            exchange.known.waited = exchange.elapsed().saturating_sub(before);
+            admitted?
+        }
+        Err(refused) => Err(refused),
+    };
     let admission = admitted.map_err(|refused| {
         (exchange.known.rates, exchange.known.limit) = (refused.rates, Some(refused.rule));
         refused.rejection
@@ -112,6 +121,27 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
 
     Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission) })
+}
+
+/// Waits for the call's turn, for as long as its client does: Pingora 0.9.1 does not look at the client while a request is judged.
+async fn wait(session: &mut Session, waiting: Waiting<'_>, live: &Live) -> Result<Result<Admission, Box<Refused>>> {
+    tokio::select! {
+        biased;
+        error = leaves(session) => Err(error),
+        () = live.over.cancelled() => Err(Error::explain(ErrorType::ConnectionClosed, "the gateway ends").into_down()),
+        admitted = waiting.admitted(&live.clock) => Ok(admitted),
+    }
+}
+
+/// Returns once the client has left, whose request was read whole.
+///
+/// What it sends meanwhile is its next request, of which Pingora reads one byte and keeps it for later; from then on nobody can tell whether the client is
+/// still there, and it is taken to be.
+async fn leaves(session: &mut Session) -> Box<Error> {
+    match session.as_downstream_mut().read_body_or_idle(true).await {
+        Err(error) => error.into_down(),
+        Ok(_) => std::future::pending().await,
+    }
 }
 
 /// Who calls, as far as the head tells.

@@ -7,6 +7,7 @@
 )]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers far below 2^53")]
 
+mod abuse;
 mod addresses;
 mod admin;
 mod authorizer;

@@ -41,6 +41,10 @@ pub(crate) struct World {
     pub(crate) secret_access_key: String,
     /// For tenant `limited`.
     pub(crate) limited_token: String,
+    /// For tenant `metered`.
+    pub(crate) metered_token: String,
+    /// For tenant `paced`.
+    pub(crate) paced_token: String,
     pub(crate) dir: Dir,
 }
 
@@ -83,9 +87,17 @@ pub(crate) async fn world(yaml: &str) -> World {
     World::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
 }
 
-/// The world of the SDK suites: a tenant `limited` that may do next to nothing, and a gateway beside it that asks nobody.
+/// The limits of the SDK suites' tenants.
+const SDK_LIMITS: &str = "
+limits:
+  - { name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }
+  - { name: budget, count: tokens, quota: 10000/day, tenants: [metered] }
+  - { name: tps, count: tokens, rate: 10000/second, burst: 2000, tenants: [paced] }
+";
+
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, others that may use so many tokens, and a gateway beside it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
-    let mut world = world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await;
+    let mut world = world(SDK_LIMITS).await;
     let endpoint = format!("http://{}", world.emulator.address());
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
@@ -151,6 +163,8 @@ impl World {
             token: issuer.token("demo", "alice", now + hour).unwrap(),
             expired_token: issuer.token("demo", "alice", now - hour).unwrap(),
             limited_token: issuer.token("limited", "larry", now + hour).unwrap(),
+            metered_token: issuer.token("metered", "mary", now + hour).unwrap(),
+            paced_token: issuer.token("paced", "paul", now + hour).unwrap(),
             issuer,
             emulator,
             gateway,

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bounds;
+mod models;
 mod reload;
 mod stories;
 

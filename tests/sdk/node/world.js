@@ -17,6 +17,8 @@ export const world = {
   token: needed("TOKEN"), // JWT of the tenant `demo`
   expired: needed("EXPIRED_TOKEN"), // the same, past its `exp`
   limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
+  metered: needed("METERED_TOKEN"), // JWT of a tenant that may use 10,000 tokens a day
+  paced: needed("PACED_TOKEN"), // JWT of a tenant that may use 10,000 tokens a second, 2,000 at once
 };
 
 /** The gateway that knows issued keys, and keys that it issued. */

@@ -22,6 +22,8 @@ class World:
     token: str  # JWT of the tenant `demo`
     expired: str  # the same, past its `exp`
     limited: str  # JWT of a user who may send one request a second, burst 1
+    metered: str  # JWT of a tenant that may use 10,000 tokens a day
+    paced: str  # JWT of a tenant that may use 10,000 tokens a second, 2,000 at once
     issued_plain: str  # http://, a gateway that knows issued keys
     issued_tls: str  # the same, https://
     api_key: str  # issued for the tenant `demo`
@@ -39,6 +41,8 @@ def world() -> World:
         "token": "TOKEN",
         "expired": "EXPIRED_TOKEN",
         "limited": "LIMITED_TOKEN",
+        "metered": "METERED_TOKEN",
+        "paced": "PACED_TOKEN",
         "issued_plain": "ISSUED_PLAIN_URL",
         "issued_tls": "ISSUED_TLS_URL",
         "api_key": "API_KEY",

@@ -77,6 +77,6 @@ fn end_early(session: &mut Session, exchange: &mut Exchange, cut: Cut) {
     exchange.progress.cut = true;
     exchange.refused = Some(Reason::BudgetSpent);
     exchange.known.limit = Some(cut.rule);
-    settle::ends(exchange, Ended::Early);
+    settle::ends(exchange, Ended::Cut);
     standin::stand_in(session, exchange, None).cut();
 }

@@ -48,7 +48,11 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     if left {
         exchange.live.metrics.client_left(if whole { Unheard::Drained } else { Unheard::Cancelled });
     }
-    let ended = if whole { Ended::Whole } else { Ended::Early };
+    let ended = match whole {
+        true => Ended::Whole,
+        false if progress.cut => Ended::Cut,
+        false => Ended::Early,
+    };
     // Torn off, without an error: nobody hears it either.
     let torn = error.is_none() && exchange.refused.is_none() && progress.head.is_none();
     let (measured, cost) = settle::measure(exchange, ended, if left || torn { Client::Left } else { Client::Stayed });

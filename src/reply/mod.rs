@@ -85,6 +85,8 @@ pub enum Ended {
     Whole,
     /// Before it: the client left, or the upstream broke off.
     Early,
+    /// Before it: a limit did, by what [`Meter::so_far`] said.
+    Cut,
 }
 
 impl Meter {

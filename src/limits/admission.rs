@@ -7,7 +7,6 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::bucket::{Bucket, Terms};
-use super::buckets::Taken;
 use super::key::Key;
 use super::standing::Rates;
 use super::{Limits, Now};
@@ -18,10 +17,11 @@ use crate::domain::{Cost, LimitWarning, QuotaChange, Subject, Tokens};
 #[must_use = "an admission is carried to the end of its exchange"]
 pub struct Admission {
     limits: Arc<Limits>,
+    /// One is taken out only to be given back: if that panics, the others still are.
     holds: SmallVec<[Hold; 4]>,
     rates: Rates,
     shadowed: Vec<Arc<str>>,
-    /// The model in its one spelling.
+    /// The model in its one spelling, where a rule asks for it.
     model: Option<Arc<str>>,
     sent: bool,
 }
@@ -31,16 +31,17 @@ pub(super) struct Hold {
     /// The rule, by its place.
     pub(super) rule: usize,
     pub(super) key: Key,
-    /// The caller's bound, and what was granted beyond it.
+    /// The caller's bound, and what was granted beyond it: what a call ends by is what it began by.
     pub(super) bound: Bound,
     pub(super) more: u64,
-    pub(super) terms: Terms,
     /// Held until the call settles.
     pub(super) held: u64,
     /// Used at once.
     pub(super) used: u64,
     /// When, in nanoseconds since the buckets' epoch.
     pub(super) at: u64,
+    /// Of a quota: the beginning of the period that it was taken of.
+    pub(super) starts: u64,
     /// Whose, where that is told to others: of quotas.
     pub(super) subject: Option<Box<Subject>>,
 }
@@ -55,30 +56,35 @@ pub struct Cut {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Arc<Limits>, model: Option<&str>) -> Self {
-        Self { limits, holds: SmallVec::new(), rates: Rates::default(), shadowed: Vec::new(), model: model.map(Into::into), sent: false }
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Self { limits, holds: SmallVec::new(), rates: Rates::default(), shadowed: Vec::new(), model: None, sent: false }
     }
 
     pub(super) fn shadowed(&mut self, rule: &Arc<str>) {
         self.shadowed.push(Arc::clone(rule));
     }
 
-    /// Takes note of what was taken, and tells others.
-    pub(super) fn took(&mut self, mut hold: Hold, taken: Taken) {
-        hold.at = taken.at;
-        if self.limits.counts_at_once(hold.rule) {
-            hold.used = taken.amount;
-        } else {
-            hold.held = taken.amount;
-        }
+    /// Takes note of what was taken: from now on it is given back, whatever happens. `model`: the call's, in its one spelling.
+    pub(super) fn took(&mut self, hold: Hold, terms: Terms, bucket: Bucket, model: Option<&str>) {
         if let Some(rule) = self.limits.rule(hold.rule) {
-            self.rates.note(rule, hold.terms, taken.bucket, taken.at);
-        }
-        self.book(&hold, hold.terms, i128::from(taken.amount));
-        if hold.used > 0 {
-            self.warn(&hold, hold.terms, taken.before.used, taken.bucket.used);
+            self.rates.note(rule, terms, bucket, hold.at);
+            if rule.by_model && self.model.is_none() {
+                self.model = model.map(Into::into);
+            }
         }
         self.holds.push(hold);
+    }
+
+    /// Tells others of what was taken. `used`: what the bucket of the hold at `place` had been used of before and is now.
+    pub(super) fn tell(&self, place: usize, terms: Terms, used: (u64, u64)) {
+        let Some(hold) = self.holds.get(place) else { return };
+        self.limits.book(hold, hold.starts, i128::from(hold.held) + i128::from(hold.used));
+        self.limits.warn(hold, terms, used);
+    }
+
+    /// What was taken, in the order of taking.
+    pub(super) fn len(&self) -> usize {
+        self.holds.len()
     }
 
     /// Where the caller stands under the tightest rules of requests and of tokens, right after the taking.
@@ -111,34 +117,31 @@ impl Admission {
     /// [`Cut`], where a rule that ends streams has nothing left.
     pub fn grow(&mut self, tokens: &Tokens, cost: impl Fn() -> Cost, now: Now) -> Result<(), Cut> {
         let mut cut = None;
-        let limits = Arc::clone(&self.limits);
-        let mut holds = std::mem::take(&mut self.holds);
-        for hold in &mut holds {
+        let limits = &self.limits;
+        for hold in &mut self.holds {
             let Some(rule) = limits.rule(hold.rule).filter(|rule| matches!(rule.count, Count::Tokens | Count::Usd)) else { continue };
             let cost = if rule.count == Count::Usd { cost() } else { Cost::Nothing };
-            let Some(more) = rule.counting.used(tokens, self.model.as_deref(), cost).and_then(|used| used.checked_sub(hold.held)) else {
-                continue;
-            };
+            let used = rule.counting.used(tokens, self.model.as_deref(), cost).unwrap_or(0);
+            let more = used.saturating_sub(hold.held);
             if more == 0 {
                 continue;
             }
             let terms = rule.terms(hold.bound, hold.more, limits.wall(now.wall));
             let grow = |bucket: Bucket, at| bucket.grow(more, terms, at);
             let (_, bucket) = limits.buckets.change(hold.key, terms, Some(now.monotonic), grow);
-            hold.held = hold.held.saturating_add(more);
-            self.book(hold, hold.terms, i128::from(more));
+            hold.held = used;
+            limits.book(hold, hold.starts, i128::from(more));
             if rule.cut && !rule.shadow && bucket.taken() > terms.capacity() {
                 cut.get_or_insert_with(|| Cut { rule: Arc::clone(&rule.name), message: rule.cut_short(terms) });
             }
         }
-        self.holds = holds;
         cut.map_or(Ok(()), Err)
     }
 
     /// The call has ended, and used so much; `None`: nobody can tell, and what was reserved counts as used.
     pub fn settle(mut self, used: Option<(&Tokens, Cost)>, now: Now) {
         self.sent = true;
-        for hold in std::mem::take(&mut self.holds) {
+        while let Some(hold) = self.holds.pop() {
             let Some(rule) = self.limits.rule(hold.rule) else { continue };
             let used = match used {
                 _ if !rule.counting.holds() || rule.count == Count::Concurrency => 0,
@@ -146,42 +149,73 @@ impl Admission {
                 Some((tokens, cost)) => rule.counting.used(tokens, self.model.as_deref(), cost).unwrap_or(hold.held),
             };
             let terms = rule.terms(hold.bound, hold.more, self.limits.wall(now.wall));
-            self.release(&hold, used, terms, Some(now.monotonic));
+            self.limits.release(&hold, used, terms, Some(now.monotonic));
         }
     }
+}
 
+/// On whatever path an exchange ends.
+impl Drop for Admission {
+    fn drop(&mut self) {
+        while let Some(hold) = self.holds.pop() {
+            let Some(rule) = self.limits.rule(hold.rule) else { continue };
+            let terms = rule.terms(hold.bound, hold.more, self.limits.buckets.latest_wall());
+            self.limits.release(&hold, 0, terms, None);
+            if !self.sent {
+                self.limits.undo(&hold, terms);
+            }
+        }
+    }
+}
+
+impl Limits {
     /// Turns what is held into `used`.
     fn release(&self, hold: &Hold, used: u64, terms: Terms, now: Option<Instant>) {
         if hold.held == 0 && used == 0 {
             return;
         }
-        let (before, after) = self.limits.buckets.change(hold.key, terms, now, |bucket, at| bucket.settle(hold.held, used, terms, at));
-        self.book(hold, hold.terms, -i128::from(hold.held));
-        self.book(hold, terms, i128::from(used));
-        self.warn(hold, terms, before.used, after.used);
-        self.limits.released(hold);
+        let (before, after) = self.buckets.change(hold.key, terms, now, |bucket, at| bucket.settle(hold.held, used, terms, at));
+        self.released(hold);
+        self.book(hold, hold.starts, -i128::from(hold.held));
+        // In the period that it ends in: the other is over, and nobody is given of it any more.
+        self.book(hold, after.at, i128::from(used));
+        self.warn(hold, terms, (before.used, after.used));
     }
 
-    /// Tells of a change of a quota, in the period of `terms`.
-    fn book(&self, hold: &Hold, terms: Terms, delta: i128) {
-        let (Some(subject), Terms::Quota { starts, .. }) = (&hold.subject, terms) else { return };
-        let Some(rule) = self.limits.rule(hold.rule).filter(|_| delta != 0) else { return };
+    /// Gives back what was used at once.
+    fn undo(&self, hold: &Hold, terms: Terms) {
+        if hold.used == 0 {
+            return;
+        }
+        // A quota that has begun anew since has nothing to give back.
+        let is_of_then = |bucket: &Bucket| hold.subject.is_none() || bucket.at == hold.starts;
+        let undo = |bucket: Bucket, at| if is_of_then(&bucket) { bucket.undo(hold.used, hold.at, terms, at) } else { bucket };
+        self.buckets.change(hold.key, terms, None, undo);
+        self.released(hold);
+        self.book(hold, hold.starts, -i128::from(hold.used));
+    }
+
+    /// Tells of a change of a quota, in the period that began at `starts`.
+    fn book(&self, hold: &Hold, starts: u64, delta: i128) {
+        let Some(subject) = &hold.subject else { return };
+        let Some(rule) = self.rule(hold.rule).filter(|_| delta != 0) else { return };
         let delta = i64::try_from(delta).unwrap_or(if delta > 0 { i64::MAX } else { i64::MIN });
         let (rule, count) = (Arc::clone(&rule.name), rule.count.label());
-        self.limits.observer.quota(QuotaChange { rule, count, subject: (**subject).clone(), starts, delta });
+        self.observer.quota(QuotaChange { rule, count, subject: (**subject).clone(), starts, delta });
     }
 
-    /// Tells that a quota has passed a share at which its rule warns.
-    fn warn(&self, hold: &Hold, terms: Terms, before: u64, after: u64) {
-        let (Some(subject), Terms::Quota { limit, .. }) = (&hold.subject, terms) else { return };
-        let Some(rule) = self.limits.rule(hold.rule) else { return };
+    /// Tells that a quota has passed a share at which its rule warns. `used`: what had been used of it before, and is now.
+    fn warn(&self, hold: &Hold, terms: Terms, used: (u64, u64)) {
+        let (Some(subject), Terms::Quota { limit, ends, .. }) = (&hold.subject, terms) else { return };
+        let Some(rule) = self.rule(hold.rule) else { return };
+        let (before, after) = used;
         let reaches = |percent: u8, used: u64| u128::from(used) * 100 >= u128::from(limit) * u128::from(percent);
         // The highest that was passed: one warning says all.
         let Some(percent) = rule.warn_at.iter().rev().copied().find(|percent| reaches(*percent, after) && !reaches(*percent, before))
         else {
             return;
         };
-        self.limits.observer.warn(LimitWarning {
+        self.observer.warn(LimitWarning {
             rule: Arc::clone(&rule.name),
             count: rule.count.label(),
             subject: (**subject).clone(),
@@ -189,25 +223,8 @@ impl Admission {
             used: after,
             limit,
             scale: rule.count.scale(),
-            ends: rule.period_ends(),
+            ends,
         });
-    }
-}
-
-/// On whatever path an exchange ends.
-impl Drop for Admission {
-    fn drop(&mut self) {
-        for hold in std::mem::take(&mut self.holds) {
-            let Some(rule) = self.limits.rule(hold.rule) else { continue };
-            let terms = rule.terms(hold.bound, hold.more, self.limits.buckets.latest_wall());
-            self.release(&hold, 0, terms, None);
-            // A quota that has begun anew since has nothing to give back.
-            if !self.sent && hold.used > 0 && terms.is_of_period(hold.terms) {
-                self.limits.buckets.change(hold.key, terms, None, |bucket, at| bucket.undo(hold.used, hold.at, terms, at));
-                self.book(&hold, hold.terms, -i128::from(hold.used));
-                self.limits.released(&hold);
-            }
-        }
     }
 }
 

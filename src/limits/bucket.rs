@@ -7,6 +7,8 @@
 
 /// The longest time that is told apart, in nanoseconds: 146 years. Sums of three of them fit into a `u64`.
 pub(super) const HORIZON: u64 = u64::MAX / 4;
+/// No period of a quota is longer, in seconds.
+const LONGEST: u64 = 32 * 86_400;
 
 /// What a rule grants one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,9 @@ pub(super) enum Terms {
         limit: u64,
         /// When the present period began, in seconds since 1970.
         starts: u64,
-        /// Nanoseconds until it ends.
+        /// When the next one begins, likewise.
+        ends: u64,
+        /// Nanoseconds until then.
         ends_in: u64,
     },
     /// Nothing is used, only held.
@@ -42,14 +46,6 @@ impl Terms {
         match self {
             Self::Rate { capacity, .. } => capacity,
             Self::Quota { limit, .. } | Self::Max { limit } => limit,
-        }
-    }
-
-    /// Whether both are of one period, or of none.
-    pub(super) const fn is_of_period(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Quota { starts, .. }, Self::Quota { starts: other, .. }) => starts == other,
-            _ => true,
         }
     }
 
@@ -99,12 +95,15 @@ pub(super) struct Bucket {
     pub(super) at: u64,
     /// When nothing is left of it, in nanoseconds since the buckets' epoch; never while something is held.
     idle_at: u64,
+    /// Of a quota: when the period ends, in seconds since 1970. Both clocks must be past it, for either may be wrong: the one runs at a rate of its own,
+    /// the other jumps.
+    ends: u64,
 }
 
 /// What is asked of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// So much.
+    /// So much; at least 1.
     pub(super) amount: u64,
     /// Less will do, down to so much; at most `amount`.
     pub(super) least: u64,
@@ -128,7 +127,10 @@ pub(super) enum Blocked {
 impl Bucket {
     /// As it is at `now` under `terms`, which a reload may have changed.
     ///
-    /// A quota whose clock went back keeps what is used: nothing is handed out twice.
+    /// What drains is rounded down, by less than a nanosecond's worth for each time that the bucket is changed.
+    ///
+    /// A quota's period never goes back. Where the clock does, what is used stays used, and counts in the period to which the clock had come: the next one
+    /// at the latest, or a clock that was wrong by years would close the bucket for years.
     pub(super) fn at(self, terms: Terms, now: u64) -> Self {
         match terms {
             Terms::Rate { .. } => {
@@ -141,7 +143,7 @@ impl Bucket {
                 Self { used: self.used - drained, at, ..self }
             }
             Terms::Quota { starts, .. } if starts > self.at => Self { used: 0, at: starts, ..self },
-            Terms::Quota { starts, .. } => Self { at: starts, ..self },
+            Terms::Quota { ends, .. } => Self { at: self.at.min(ends), ..self },
             Terms::Max { .. } => self,
         }
     }
@@ -189,30 +191,47 @@ impl Bucket {
         Self { held: self.held.saturating_add(more).min(u64::MAX / 2), ..self }.rest(terms, now)
     }
 
-    /// What was used `since` (nanoseconds since the epoch) and never came to anything is given back: what has drained in the meantime has been given
-    /// back already.
+    /// What was used `since` (nanoseconds since the epoch) and never came to anything is given back. What drains in that time may have been of it, and
+    /// then is given back already: all of it counts so, for nobody can tell.
     pub(super) fn undo(self, used: u64, since: u64, terms: Terms, now: u64) -> Self {
         let left = used.saturating_sub(terms.drained(now.saturating_sub(since)));
         Self { used: self.used.saturating_sub(left), ..self }.rest(terms, now)
     }
 
-    /// Says when it will be idle.
-    fn rest(self, terms: Terms, now: u64) -> Self {
-        let idle_at = if self.held > 0 {
-            u64::MAX
-        } else if self.used == 0 {
-            now
-        } else {
-            match terms {
-                Terms::Rate { .. } => self.at + terms.drains_in(self.used),
-                Terms::Quota { .. } | Terms::Max { .. } => now + terms.drains_in(self.used),
-            }
-        };
-        Self { idle_at, ..self }
+    /// What was used of a quota in the period that began at `starts`, before the process did. An earlier period than the bucket's is over.
+    pub(super) fn restore(self, used: u64, starts: u64, terms: Terms, now: u64) -> Self {
+        let Terms::Quota { ends, .. } = terms else { return self };
+        let starts = starts.min(ends);
+        if starts < self.at {
+            return self;
+        }
+        let known = if starts == self.at { self.used } else { 0 };
+        Self { at: starts, used: known, ..self }.settle(0, used, terms, now)
     }
 
-    /// When it is idle and may be forgotten.
+    /// Says when it will be idle.
+    fn rest(self, terms: Terms, now: u64) -> Self {
+        let (idle_at, ends) = match terms {
+            _ if self.held > 0 => (u64::MAX, 0),
+            _ if self.used == 0 => (now, 0),
+            Terms::Rate { .. } => (self.at + terms.drains_in(self.used), 0),
+            // Of a period to come.
+            Terms::Quota { starts, .. } if self.at > starts => {
+                (now + LONGEST.saturating_mul(2_000_000_000).min(HORIZON), self.at.saturating_add(LONGEST))
+            }
+            Terms::Quota { ends, .. } => (now + terms.drains_in(self.used), ends),
+            Terms::Max { .. } => (now, 0),
+        };
+        Self { idle_at, ends, ..self }
+    }
+
+    /// When nothing is left of it, if its clock is right.
     pub(super) const fn idle_at(self) -> u64 {
         self.idle_at
+    }
+
+    /// Whether it equals an absent one, and may be forgotten. `wall`: in seconds since 1970.
+    pub(super) const fn is_idle(self, now: u64, wall: u64) -> bool {
+        self.idle_at <= now && self.ends <= wall
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::domain::Grant;
 
@@ -22,14 +22,23 @@ impl Grants {
         self.0.store(Arc::new(by_tenant));
     }
 
+    /// Those that may count now.
+    pub(super) fn load(&self) -> Granted {
+        Granted(self.0.load())
+    }
+}
+
+/// What was granted, as it is at a moment.
+pub(super) struct Granted(Guard<Arc<HashMap<Arc<str>, Vec<Grant>>>>);
+
+impl Granted {
     /// How much more a rule gives a caller at `now`, in its units of account.
     pub(super) fn more(&self, rule: &str, tenant: &str, user: Option<&str>, now: SystemTime) -> u64 {
-        let grants = self.0.load();
-        if grants.is_empty() {
+        if self.0.is_empty() {
             return 0;
         }
         let counts = |grant: &&Grant| &*grant.rule == rule && grant.until > now && (grant.user.is_none() || grant.user.as_deref() == user);
-        let of = grants.get(tenant).map(Vec::as_slice).unwrap_or_default();
+        let of = self.0.get(tenant).map(Vec::as_slice).unwrap_or_default();
         of.iter().filter(counts).fold(0, |sum, grant| sum.saturating_add(grant.more))
     }
 }

@@ -121,15 +121,22 @@ impl Limits {
         let model = ask.call.model.as_deref().map(model_name);
         let caller = Caller::new(ask, model.as_deref(), self.buckets.seed());
         let wall = self.wall(now.wall);
-        let mut wants = Wants::new();
-        let mut shadows = Wants::new();
+        let grants = self.grants.load();
+        let (mut wants, mut shadows) = (Wants::new(), Wants::new());
+        let mut admission = Admission::new(Arc::clone(self));
         for (place, rule) in self.rules.iter().enumerate() {
             let Some(group) = rule.covers(&caller) else { continue };
-            if rule.count == Count::Usd && !rule.unpriced && !rule.shadow {
-                is_priced(rule, ask)?;
+            if rule.count == Count::Usd && !rule.unpriced {
+                match is_priced(rule, ask) {
+                    Err(_) if rule.shadow => {
+                        admission.shadowed(&rule.name);
+                        continue;
+                    }
+                    priced => priced?,
+                }
             }
             let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
-            let more = self.grants.more(&rule.name, &ask.principal.tenant, ask.principal.user.as_deref(), now.wall);
+            let more = grants.more(&rule.name, &ask.principal.tenant, ask.principal.user.as_deref(), now.wall);
             let bound = rule.bound(&caller);
             let ask = bucket::Ask { amount: reservation.amount, least: reservation.least, hold: rule.counting.holds() };
             let of = Of { place, group, bound, more };
@@ -142,28 +149,32 @@ impl Limits {
         if let Err(refusal) = self.buckets.take_all(&mut wants, now.monotonic) {
             return Err(self.stop(&refusal, &wants, now));
         }
-        let mut admission = Admission::new(Arc::clone(self), caller.model);
-        for want in wants {
-            self.took(&mut admission, want, &caller);
-        }
+        self.keep(&wants, &caller, &mut admission);
         for want in shadows {
             let mut alone = [want];
-            let refused = self.buckets.take_all(&mut alone, now.monotonic).is_err();
-            let [want] = alone;
-            match self.rules.get(want.of.place) {
-                Some(rule) if refused => admission.shadowed(&rule.name),
-                _ => self.took(&mut admission, want, &caller),
+            match self.buckets.take_all(&mut alone, now.monotonic) {
+                Ok(()) => self.keep(&alone, &caller, &mut admission),
+                Err(refusal) => self.rule(refusal.of.place).into_iter().for_each(|rule| admission.shadowed(&rule.name)),
             }
         }
         Ok(admission)
     }
 
-    fn took(&self, admission: &mut Admission, want: Want<Of<'_>>, caller: &Caller<'_>) {
-        let (Some(taken), Some(rule)) = (want.taken, self.rules.get(want.of.place)) else { return };
-        let Of { place, group, bound, more } = want.of;
-        let subject = matches!(bound, Bound::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
-        let hold = Hold { rule: place, key: want.key, bound, more, terms: want.terms, held: 0, used: 0, at: 0, subject };
-        admission.took(hold, taken);
+    /// Gives what was taken to `admission`, all of it before others are told of any.
+    fn keep(&self, wants: &[Want<Of<'_>>], caller: &Caller<'_>, admission: &mut Admission) {
+        let first = admission.len();
+        let taken = || wants.iter().filter_map(|want| Some((want, want.taken?)));
+        for (want, taken) in taken() {
+            let Some(rule) = self.rule(want.of.place) else { continue };
+            let Of { place, group, bound, more } = want.of;
+            let subject = matches!(bound, Bound::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
+            let (held, used) = if want.ask.hold { (taken.amount, 0) } else { (0, taken.amount) };
+            let hold = Hold { rule: place, key: want.key, bound, more, held, used, at: taken.at, starts: taken.bucket.at, subject };
+            admission.took(hold, want.terms, taken.bucket, caller.model);
+        }
+        for (place, (want, taken)) in taken().enumerate() {
+            admission.tell(first + place, want.terms, (taken.used, taken.bucket.used));
+        }
     }
 
     /// A refusal, and where the call may wait: what is only a while off may be waited for.
@@ -197,12 +208,11 @@ impl Limits {
     /// Where `subject` stands under each rule that tells callers apart by what the subject has, and by nothing else. Takes nothing.
     #[must_use]
     pub fn standing(&self, subject: &Subject, now: Now) -> Vec<Standing> {
-        let wall = self.wall(now.wall);
+        let (wall, grants) = (self.wall(now.wall), self.grants.load());
         let rules = self.rules.iter().filter(|rule| subject::is_told(&rule.per, subject) && rule.is_for(subject));
         rules
             .map(|rule| {
-                let more =
-                    subject.tenant.as_deref().map_or(0, |tenant| self.grants.more(&rule.name, tenant, subject.user.as_deref(), now.wall));
+                let more = subject.tenant.as_deref().map_or(0, |tenant| grants.more(&rule.name, tenant, subject.user.as_deref(), now.wall));
                 let terms = rule.terms(rule.own_bound(), more, wall);
                 let (bucket, at) = self.buckets.look(subject::key(self.buckets.seed(), rule.id, &rule.per, subject), terms, now.monotonic);
                 Standing::of(rule, terms, bucket, at)
@@ -210,29 +220,27 @@ impl Limits {
             .collect()
     }
 
-    /// Puts back what quotas had been used of before the process began. What is of another rule, or another period, is left out.
+    /// Puts back what quotas had been used of before the process began. What is of another rule, or of a period that is over, is left out. What is of a
+    /// period that has not begun (the clock was set back since) is kept: nothing is handed out again.
     pub fn restore(&self, quotas: &[Quota], now: Now) {
+        let wall = self.wall(now.wall);
         for quota in quotas {
-            let Some(rule) = self.rules.iter().find(|rule| *rule.name == *quota.rule && rule.count.label() == quota.count) else {
-                continue;
-            };
-            // A clock that was set back since: nothing is handed out again.
-            let wall = self.buckets.wall_at_least(quota.starts, now.wall);
+            let is_of = |rule: &&Judge| *rule.name == *quota.rule && rule.count.label() == quota.count;
+            let Some(rule) = self.rules.iter().find(is_of) else { continue };
+            // Whatever tier a caller is in, and whatever was granted: the periods are the same.
             let terms = rule.terms(rule.own_bound(), 0, wall);
-            if !matches!(terms, bucket::Terms::Quota { starts, .. } if starts == quota.starts) {
+            if !matches!(terms, bucket::Terms::Quota { starts, .. } if starts <= quota.starts) || quota.used == 0 {
                 continue;
             }
             let key = subject::key(self.buckets.seed(), rule.id, &rule.per, &quota.subject);
-            self.buckets.change(key, terms, Some(now.monotonic), |bucket, at| bucket.settle(0, quota.used, terms, at));
+            let key = self.buckets.place_for(key, rule.overflow, now.monotonic);
+            let restore = |bucket: bucket::Bucket, at| bucket.restore(quota.used, quota.starts, terms, at);
+            self.buckets.change(key, terms, Some(now.monotonic), restore);
         }
     }
 
     fn rule(&self, place: usize) -> Option<&Judge> {
         self.rules.get(place)
-    }
-
-    fn counts_at_once(&self, place: usize) -> bool {
-        self.rule(place).is_some_and(|rule| !rule.counting.holds())
     }
 
     /// Seconds since 1970, by a clock that does not go back.
@@ -257,7 +265,7 @@ struct Of<'a> {
 
 /// A budget can't be kept of what no price is known for.
 fn is_priced(rule: &Judge, ask: &Ask<'_>) -> Result<(), Box<Refused>> {
-    let (Some(model), false) = (&ask.call.model, ask.call.asked.is_nothing()) else { return Ok(()) };
+    let Some(model) = &ask.call.model else { return Ok(()) };
     if (ask.price)(&Tokens { input: 1, output: 1, ..Tokens::default() }) != Cost::Unpriced {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use super::key::{Key, Part, Seed};
 use super::measure::Counting;
 use super::period::{Calendar, Period};
 use super::subject::Caller;
-use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
+use crate::config::limits::{Bound, Count, Dimension, Matching, Measure, Rule, Tier, Wait};
 use crate::domain::{Glob, Reason, Rejection, Subject, is_model};
 
 /// A refusal that nobody can time says so long.
@@ -32,6 +32,8 @@ pub(super) struct Judge {
     pub(super) shadow: bool,
     pub(super) unpriced: bool,
     pub(super) wait: Option<Wait>,
+    /// Whether what a call uses depends on its model.
+    pub(super) by_model: bool,
     /// The rule's part of its buckets' keys.
     pub(super) id: Key,
     /// The key of the bucket that its newcomers share when there is no room for more.
@@ -51,10 +53,18 @@ impl Judge {
             Bound::Max(_) => "max",
         };
         let id = [&*rule.name, rule.count.label(), kind];
+        // Named twice, a dimension's parts of the key would cancel each other out.
+        let mut per = Vec::with_capacity(rule.per.len());
+        for dimension in &rule.per {
+            if !per.contains(dimension) {
+                per.push(*dimension);
+            }
+        }
+        let per = per.into_boxed_slice();
         Self {
             name: rule.name.as_str().into(),
             count: rule.count,
-            per: rule.per.as_slice().into(),
+            per,
             of: Matching { models: rule.of.models.iter().map(folded).collect(), ..rule.of.clone() },
             bound: rule.bound,
             tiers: rule.tiers.as_slice().into(),
@@ -64,6 +74,7 @@ impl Judge {
             shadow: rule.shadow,
             unpriced: rule.unpriced,
             wait: rule.wait.clone(),
+            by_model: matches!(rule.measure, Measure::Bedrock { .. }),
             id: seed.part(Part::Rule, &id),
             overflow: seed.part(Part::Overflow, &id),
             calendar: match &rule.bound {
@@ -97,7 +108,10 @@ impl Judge {
         let may_be = |globs: &[Glob], name: &Option<Arc<str>>| {
             globs.is_empty() || name.as_deref().is_none_or(|name| globs.iter().any(|glob| glob.matches(name)))
         };
-        may_be(tenants, &subject.tenant) && may_be(users, &subject.user) && may_be(groups, &subject.group) && may_be(models, &subject.model)
+        may_be(tenants, &subject.tenant)
+            && may_be(users, &subject.user)
+            && may_be(groups, &subject.group)
+            && (models.is_empty() || subject.model.as_deref().is_none_or(|model| is_model(models, model)))
     }
 
     /// The bound for a caller: their tier's, or the rule's own.
@@ -126,7 +140,7 @@ impl Judge {
                     self.period.store(Arc::new(period));
                 }
                 let ends_in = period.ends.saturating_sub(now).saturating_mul(1_000_000_000);
-                Terms::Quota { limit: limit.saturating_add(more), starts: period.starts, ends_in }
+                Terms::Quota { limit: limit.saturating_add(more), starts: period.starts, ends: period.ends, ends_in }
             }
             Bound::Max(limit) => Terms::Max { limit: limit.saturating_add(more) },
         }
@@ -177,11 +191,6 @@ impl Judge {
     /// What the client of a stream is told that ends.
     pub(super) fn cut_short(&self, terms: Terms) -> String {
         format!("the stream ends here, for `{}` leaves no more: {}", self.name, self.wording(terms))
-    }
-
-    /// When the present period ends, in seconds since 1970; 0 where there are no periods.
-    pub(super) fn period_ends(&self) -> u64 {
-        self.period.load().ends
     }
 
     /// `600 requests a minute per tenant`.

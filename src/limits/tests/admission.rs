@@ -128,9 +128,10 @@ fn callers_are_told_apart_and_no_two_run_together() {
     let all = [
         caller("a", None),
         caller("b", None),
-        caller("a", Some("")),
+        caller("", None),
+        caller("ab", None),
         caller("a", Some("b")),
-        caller("ab", Some("")),
+        caller("a", Some("a")),
         caller("", Some("ab")),
         caller("", Some("a")),
         caller("a\0b", Some("c")),
@@ -149,12 +150,17 @@ fn callers_without_a_user_share_their_tenants_bucket() {
     let now = start();
     let limits = Room::build(&[per_user("user", 1, HOUR, 3)], buckets(now));
     assert_eq!(admitted(&limits, &caller("acme", None), now, 2) + admitted(&limits, &caller("acme", None), now, 2), 3);
+    assert_eq!(admitted(&limits, &caller("acme", Some("")), now, 1), 0, "a name of no letters is none");
+    assert_eq!(admitted(&limits, &caller("other", None), now, 4), 3);
 }
 
 #[test]
 fn a_dimension_named_twice_still_tells_callers_apart() {
     let now = start();
-    let limits = Room::build(&[rule("r", 1, HOUR, 1, &[Dimension::Tenant, Dimension::Tenant])], buckets(now));
-    assert_eq!(admitted(&limits, &caller("a", None), now, 2), 1);
-    assert_eq!(admitted(&limits, &caller("b", None), now, 2), 1);
+    for times in 1..=4 {
+        let limits = Room::build(&[rule("r", 1, HOUR, 1, &[Dimension::Tenant].repeat(times))], buckets(now));
+        assert_eq!(admitted(&limits, &caller("a", None), now, 2), 1);
+        assert_eq!(admitted(&limits, &caller("b", None), now, 2), 1);
+        assert_eq!(limits.standing("a", now)[0].used, 1);
+    }
 }

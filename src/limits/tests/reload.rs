@@ -33,15 +33,17 @@ fn a_changed_rate_applies_to_what_is_left() {
 }
 
 #[test]
-fn a_lowered_burst_leaves_an_empty_bucket_that_refills_at_the_rate() {
+fn a_lowered_burst_lets_what_was_used_drain_first_at_the_rate() {
     let now = start();
     let (buckets, acme) = (buckets(now), caller("acme", None));
     let before = Room::build(&[per_tenant(1, SECOND, 100)], Arc::clone(&buckets));
     assert_eq!(admitted(&before, &acme, now, 100), 100);
+    // Forgiving the 90 beyond would let 101 pass in a second, which neither configuration allows.
     let after = Room::build(&[per_tenant(1, SECOND, 10)], buckets);
-    assert_eq!(after.admit(&acme, now).unwrap_err().retry_after, Some(SECOND));
-    assert_eq!(admitted(&after, &acme, now + SECOND, 5), 1);
-    assert_eq!(admitted(&after, &acme, now + SECOND * 100, 50), 10);
+    assert_eq!(after.admit(&acme, now).unwrap_err().retry_after, Some(SECOND * 91));
+    after.admit(&acme, now + just_under(SECOND * 91)).unwrap_err();
+    assert_eq!(admitted(&after, &acme, now + SECOND * 91, 5), 1);
+    assert_eq!(admitted(&after, &acme, now + SECOND * 200, 50), 10);
 }
 
 #[test]

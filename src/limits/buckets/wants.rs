@@ -1,0 +1,83 @@
+//! What is asked of buckets, and what comes of it.
+
+use smallvec::SmallVec;
+
+use super::super::bucket::{Ask, Blocked, Bucket, Terms};
+use super::super::key::Key;
+use super::shard::Held;
+
+/// So much to be taken from one bucket, `of` whoever asks.
+#[derive(Debug)]
+pub(in super::super) struct Want<T> {
+    pub(in super::super) of: T,
+    pub(in super::super) terms: Terms,
+    pub(in super::super) ask: Ask,
+    /// Of the bucket; past the bound, of the one that newcomers share.
+    pub(in super::super) key: Key,
+    pub(super) overflow: Key,
+    pub(super) shard: usize,
+    /// Whether there is no such bucket yet.
+    pub(super) absent: bool,
+    /// None until it is taken.
+    pub(in super::super) taken: Option<Taken>,
+}
+
+/// What taking came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Taken {
+    /// What was used before.
+    pub(in super::super) used: u64,
+    /// The bucket as it is then.
+    pub(in super::super) bucket: Bucket,
+    pub(in super::super) amount: u64,
+    /// When, in nanoseconds since the epoch.
+    pub(in super::super) at: u64,
+}
+
+impl<T> Want<T> {
+    pub(in super::super) const fn new(of: T, key: Key, overflow: Key, terms: Terms, ask: Ask) -> Self {
+        Self { of, terms, ask, key, overflow, shard: 0, absent: false, taken: None }
+    }
+
+    /// Whether it wants room for a new bucket; the bucket that newcomers share has it always.
+    pub(super) fn is_newcomer(&self) -> bool {
+        self.absent && self.key != self.overflow
+    }
+}
+
+/// Nothing was taken: the bucket of `of` is the last to have it again.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct Refusal<T> {
+    pub(in super::super) of: T,
+    pub(in super::super) key: Key,
+    pub(in super::super) why: Blocked,
+    /// The bucket that refused, as it is.
+    pub(in super::super) bucket: Bucket,
+}
+
+/// Wants and locks of most calls fit where they are made.
+pub(in super::super) type Wants<T> = SmallVec<[Want<T>; 4]>;
+
+/// Finds what each want would leave in its bucket, and which are newcomers. Takes nothing.
+pub(super) fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: u64) -> Result<(), Refusal<T>> {
+    let mut refusal: Option<Refusal<T>> = None;
+    for (group, held) in wants.chunk_by_mut(|one, other| one.shard == other.shard).zip(held) {
+        let at = held.table.at(now);
+        for want in group {
+            let bucket = held.table.buckets.get(&want.key).copied();
+            want.absent = bucket.is_none();
+            let before = bucket.unwrap_or_default().at(want.terms, at);
+            match before.take(want.ask, want.terms, at) {
+                Ok((bucket, amount)) => want.taken = Some(Taken { used: before.used, bucket, amount, at }),
+                Err(why) => {
+                    // The caller's clock may be a little behind the shard's.
+                    let why = if let Blocked::Drains(nanos) = why { Blocked::Drains(nanos + (at - now)) } else { why };
+                    if refusal.as_ref().is_none_or(|refusal| refusal.why < why) {
+                        refusal = Some(Refusal { of: want.of, key: want.key, why, bucket: before });
+                    }
+                }
+            }
+        }
+    }
+    refusal.map_or(Ok(()), Err)
+}

@@ -1,29 +1,23 @@
 //! What a call took of the limits is free before its client can know that it has ended.
 
-use tollgate::config::limits::{Bound, Count, Rule};
 use tollgate::emulator::Outcome;
 
 use crate::client::{PATIENCE, converse, eventually};
 use crate::downstream::{Ask, Client, Way, call, open};
 use crate::streams::streams;
-use crate::world::{Setting, World};
+use crate::world::{World, world};
 
 const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
 const STREAM: &str = "/model/amazon.nova-lite-v1:0/converse-stream";
 
-fn one_at_a_time() -> Rule {
-    Rule::new("in-flight", Count::Concurrency, Bound::Max(1))
-}
-
-async fn world(yaml: &str, limits: Vec<Rule>) -> World {
-    World::build(Setting { yaml: yaml.to_owned(), limits, ..Setting::default() }).await
-}
+const ONE_AT_A_TIME: &str = "limits: [{ name: in-flight, count: concurrency, max: 1 }]";
+const TOKENS: &str = "limits: [{ name: tokens, count: tokens, quota: 10000/day, reserve: 500 }]";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_calls_one_at_a_time_is_never_refused_for_its_own_last_call() {
     let routes = "routes: [{ name: all, to: [{ upstream: emulator }], on_disconnect: drain }]";
     for yaml in ["", routes] {
-        let world = world(yaml, vec![one_at_a_time()]).await;
+        let world = world(&format!("{ONE_AT_A_TIME}\n{yaml}")).await;
         let asks = [CONVERSE, STREAM].map(|path| Ask::post(path, converse("one two three")).token(&world.token));
         for way in Way::ALL {
             let mut client = Client::connect(&world, way).await;
@@ -46,7 +40,7 @@ async fn a_client_that_calls_one_at_a_time_is_never_refused_for_its_own_last_cal
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_fails_is_over_when_its_client_is_told() {
-    let world = world("", vec![one_at_a_time()]).await;
+    let world = world(ONE_AT_A_TIME).await;
     let ask = Ask::post(CONVERSE, converse("one")).token(&world.token);
     for way in Way::ALL {
         for _ in 0..20 {
@@ -68,7 +62,7 @@ async fn a_call_that_fails_is_over_when_its_client_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_at_once_are_one_too_many_until_the_first_has_left() {
     for way in Way::ALL {
-        let world = world("", vec![one_at_a_time()]).await;
+        let world = world(ONE_AT_A_TIME).await;
         let (first, second) =
             (Ask::post(STREAM, converse("one")).token(&world.token), Ask::post(CONVERSE, converse("one")).token(&world.token));
         let mut stream = open(&world, way, &first.fault("gated")).await;
@@ -91,9 +85,8 @@ fn left(world: &World) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_settles_at_what_it_used_whatever_became_of_it() {
-    let tokens = Rule { reserve: 500, ..tokens(10_000) };
     for way in Way::ALL {
-        let world = world("", vec![tokens.clone()]).await;
+        let world = world(TOKENS).await;
         let ask = |path: &str| Ask::post(path, converse("one two three")).token(&world.token);
         let mut expected = 10_000.0;
         // 13 bytes are 5 tokens, where nobody tells.
@@ -120,15 +113,9 @@ async fn a_call_settles_at_what_it_used_whatever_became_of_it() {
     }
 }
 
-fn tokens(most: u64) -> Rule {
-    use tollgate::config::limits::{Calendar, Every, Zone};
-    let calendar = Calendar { every: Every::Day, starts_on: 1, zone: Zone::UTC };
-    Rule::new("tokens", Count::Tokens, Bound::Quota { limit: most * Count::Tokens.scale(), calendar })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_reserved_is_held_while_the_call_is_under_way() {
-    let world = world("", vec![Rule { reserve: 500, ..tokens(10_000) }]).await;
+    let world = world(TOKENS).await;
     let ask = |path, fault| Ask::post(path, converse("one two three")).token(&world.token).fault(fault);
     // The metrics know a tenant that has called.
     call(&world, Way::Http1, &ask(CONVERSE, "424")).await;

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tollgate::config::Config;
-use tollgate::config::limits::Rule;
 use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
 use tollgate::domain::{Clock, ManualClock, Secret};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
@@ -63,8 +62,6 @@ pub(crate) struct Setting {
     pub(crate) upstream_tls: UpstreamTls,
     /// The gateway's clock, where it is not the system's.
     pub(crate) clock: Option<ManualClock>,
-    /// Limits beside those in `yaml`.
-    pub(crate) limits: Vec<Rule>,
 }
 
 /// How the gateway reaches the emulator.
@@ -152,7 +149,7 @@ impl World {
         };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
         let text = base(&setting.yaml, &endpoint, ca, &jwt());
-        let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual), setting.limits);
+        let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();
         let hour = Duration::from_hours(1);
@@ -248,12 +245,11 @@ impl Drop for Dir {
 }
 
 fn start(text: &str, dir: &std::path::Path) -> Running {
-    start_at(text, dir, Clock::System, Vec::new())
+    start_at(text, dir, Clock::System)
 }
 
-fn start_at(text: &str, dir: &std::path::Path, clock: Clock, limits: Vec<Rule>) -> Running {
-    let mut config = Config::parse(text, &dir.join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
-    config.limits.extend(limits);
+fn start_at(text: &str, dir: &std::path::Path, clock: Clock) -> Running {
+    let config = Config::parse(text, &dir.join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
     Running::start(&config, clock).unwrap()
 }
 

@@ -22,8 +22,7 @@ pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, e
         return;
     }
     if let Some(bytes) = body.as_ref().filter(|bytes| !bytes.is_empty()) {
-        // A stream that is over is not cut any more.
-        if let Some((length, cut)) = follow(bytes, exchange).filter(|_| !end)
+        if let Some((length, cut)) = follow(bytes, exchange)
             && let Some(last) = exchange.progress.meter.exception(&cut.message)
         {
             *body = Some(ended(bytes.slice(..length), &last));
@@ -33,7 +32,7 @@ pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, e
             exchange.progress.bytes_out += body.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0));
         }
     }
-    if end {
+    if end && !exchange.progress.cut {
         exchange.progress.complete = true;
         settle::ends(exchange, Ended::Whole);
     }

@@ -242,9 +242,9 @@ async fn many_streams_at_once_do_not_pass_a_limit_by_more_than_an_event_each() {
     const STREAMS: u64 = 16;
     let world = crate::world::world(&budget(1_000)).await;
     let (ask, content_type) = streams().into_iter().next().unwrap();
-    let calls = (0..STREAMS).map(|at| {
+    let calls = Way::ALL.into_iter().cycle().zip(0..STREAMS).map(|(way, _)| {
         let (world, ask) = (&world, ask.clone().token(&world.token).fault("words-3000,slow-events-1"));
-        async move { open(world, Way::ALL[at as usize % 4], &ask).await.rest().await }
+        async move { open(world, way, &ask).await.rest().await }
     });
     let answers = tokio::time::timeout(Duration::from_mins(1), futures_util::future::join_all(calls)).await.unwrap();
     let mut delivered = 0;

@@ -47,6 +47,18 @@ fn main() {
         assert!(meter.measured(Some(&Asked::default()), Ended::Early).usage.is_some(), "nothing was read");
     }
 
+    for (name, event) in events().into_iter().take(3).step_by(2) {
+        let mut meter = meter("application/vnd.amazon.eventstream");
+        let asked = Asked { text_bytes: 4_096, max_tokens: Some(u64::MAX), ..Asked::default() };
+        criterion.bench_function(&format!("{name}, and what was used so far"), |bench| {
+            bench.iter(|| {
+                let length = meter.read_event(black_box(&event), Duration::from_millis(5));
+                (length, meter.so_far(Some(&asked)), meter.is_over())
+            });
+        });
+        assert!(meter.so_far(Some(&asked)).is_some_and(|tokens| tokens.output > 0), "nothing was read");
+    }
+
     let sse = b"data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1768480496,\"model\":\"openai.gpt-oss-20b\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" a few words of it\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
     let mut events = meter("text/event-stream");
     criterion.bench_function("reply/a server-sent event", |bench| bench.iter(|| events.read(black_box(sse), Duration::from_millis(5))));

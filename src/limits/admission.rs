@@ -104,6 +104,13 @@ impl Admission {
         self.sent = true;
     }
 
+    /// Whether anything that it took is of a rule that counts tokens or money: only then it must know what is used.
+    #[must_use]
+    pub fn counts_use(&self) -> bool {
+        let counts = |rule: &super::Judge| matches!(rule.count, Count::Tokens | Count::Usd);
+        self.holds.iter().any(|hold| self.limits.rule(hold.rule).is_some_and(counts))
+    }
+
     /// So much is used by now: what goes beyond the reservation is held too, so that nobody else is given it. `cost` is asked where money is counted.
     ///
     /// # Errors

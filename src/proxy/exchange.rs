@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 
 use super::Plane;
 use super::body::Body;
-use super::outlive::Departure;
+use super::standin::Signals;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::limits::{Admission, Now, Rates};
 use crate::record::InFlight;
@@ -102,8 +102,10 @@ pub(super) struct Progress {
     pub(super) upstream_request_id: Option<HeaderValue>,
     /// Reads what the answer used, beside it.
     pub(super) meter: Meter,
-    /// Tells whether the client left, where the answer outlives it.
-    pub(super) departure: Option<Arc<Departure>>,
+    /// What a session tells that stands in for the client's, where one does.
+    pub(super) stand_in: Option<Arc<Signals>>,
+    /// A limit has ended the answer.
+    pub(super) cut: bool,
     /// Bytes of the answer's body that the client was sent.
     pub(super) bytes_out: u64,
     /// Whether the answer went out whole.
@@ -118,7 +120,7 @@ impl Progress {
 
     /// Whether the client has left an answer that outlives it.
     pub(super) fn is_outlived(&self) -> bool {
-        self.departure.as_ref().is_some_and(|departure| departure.has_left())
+        self.stand_in.as_ref().is_some_and(|signals| signals.has_left())
     }
 
     /// Ours: from the head to the request handed over, less the waits for the client's body and for a connection. A refusal's is all it took.

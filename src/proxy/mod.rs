@@ -6,6 +6,7 @@ mod admit;
 mod answer;
 mod app;
 mod body;
+mod cut;
 mod dial;
 mod exchange;
 mod head;
@@ -13,6 +14,8 @@ mod outlive;
 mod refuse;
 mod report;
 mod send;
+mod settle;
+mod standin;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +35,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::domain::{Reason, Rejection, Trace};
 use crate::listeners::Connection;
 use crate::record::{Attempt, Connection as Taken};
-use crate::reply::Meter;
+use crate::reply::{Ended, Meter};
 use crate::state::{Live, Snapshot};
 
 use self::report::Head;
@@ -202,29 +205,25 @@ impl ProxyHttp for Gateway {
         if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
         }
+        if settle::has_no_body(&session.req_header().method, head) {
+            settle::ends(exchange, Ended::Whole);
+        }
         Ok(())
     }
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        if let Some(bytes) = body.as_ref().filter(|bytes| !bytes.is_empty()) {
-            let at = exchange.elapsed();
-            exchange.progress.meter.read(bytes, at);
-            if !exchange.progress.is_outlived() {
-                exchange.progress.bytes_out += u64::try_from(bytes.len()).unwrap_or(0);
-            }
-        }
-        exchange.progress.complete |= end;
+        cut::read(session, body, end, exchange);
         Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-        outlive::reveal(session, exchange);
+        standin::reveal(session, exchange);
         refuse::refuse(session, error, exchange).await
     }
 
@@ -234,7 +233,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        outlive::reveal(session, exchange);
+        standin::reveal(session, exchange);
         report::report(exchange, &Head::of(session), error);
         if session.as_downstream_mut().is_body_done()
             && let Some(connection) = connection(session)

@@ -11,8 +11,10 @@ use pingora_proxy::{FailToProxy, Session};
 use serde_json::json;
 
 use super::exchange::Exchange;
+use super::settle;
 use crate::domain::{Reason, Rejection};
 use crate::record::Attempt;
+use crate::reply::Ended;
 
 /// What is left of a refused body may take so long; then the connection ends.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -31,6 +33,12 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     let Some(verdict) = Verdict::of(error, answered) else { return silent };
     exchange.refused = Some(verdict.reason);
     verdict.tell(error, exchange);
+    // The client may call again as soon as it is told.
+    settle::ends(exchange, Ended::Early);
+    if exchange.progress.cut {
+        // The answer's last event has said it, and its end stands behind that.
+        return silent;
+    }
     if answered {
         // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success, and so would HTTP/2's CANCEL,
         // which a stream that is merely dropped is ended with: the SDK for JavaScript raises nothing then.

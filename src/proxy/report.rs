@@ -7,9 +7,10 @@ use pingora_proxy::Session;
 
 use super::exchange::Exchange;
 use super::head;
-use crate::domain::{Call, Cost, Tokens};
+use super::settle::{self, Client};
+use crate::domain::Call;
 use crate::record::{Entry, Unheard};
-use crate::reply::{Ended, Measured};
+use crate::reply::Ended;
 
 /// What of the request's head is written down.
 pub(super) struct Head<'a> {
@@ -39,11 +40,7 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     if std::mem::replace(&mut exchange.recorded, true) {
         return;
     }
-    let (total, now) = (exchange.elapsed(), exchange.now());
-    // What was never sent is given back.
-    let admission = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take());
-    let admitted = exchange.admitted.as_ref();
-    let call = exchange.known.call.as_deref();
+    let total = exchange.elapsed();
     let progress = &exchange.progress;
     let left =
         progress.is_outlived() || exchange.refused.is_none() && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
@@ -51,20 +48,18 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     if left {
         exchange.live.metrics.client_left(if whole { Unheard::Drained } else { Unheard::Cancelled });
     }
-    let ended = if whole { Ended::Whole } else { Ended::Early };
-    let asked = call.filter(|call| call.model.is_some()).map(|call| &call.asked);
-    let measured = match asked {
-        // It was sent, and nobody waited for what it would come to.
-        Some(asked) if left && progress.sent.is_some() && progress.head.is_none() => Measured::unanswered(asked),
-        _ => progress.meter.measured(asked, ended),
+    let ended = match whole {
+        true => Ended::Whole,
+        false if progress.cut => Ended::Cut,
+        false => Ended::Early,
     };
-    let cost = measured.usage.as_ref().zip(admitted).map_or(Cost::Nothing, |(usage, admitted)| {
-        exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
-    });
-    if let Some(admission) = admission.filter(|_| progress.sent.is_some()) {
-        let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
-        admission.settle(Some((&tokens, cost)), now);
-    }
+    // Torn off, without an error: nobody hears it either.
+    let torn = error.is_none() && exchange.refused.is_none() && progress.head.is_none();
+    let (measured, cost) = settle::measure(exchange, ended, if left || torn { Client::Left } else { Client::Stayed });
+    settle::settle(exchange, &measured, cost);
+    let progress = &exchange.progress;
+    let admitted = exchange.admitted.as_ref();
+    let call = exchange.known.call.as_deref();
     exchange.live.recorder.record(&Entry {
         request_id: &exchange.id,
         trace: &exchange.trace,

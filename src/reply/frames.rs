@@ -100,6 +100,13 @@ impl Frames {
 
     pub(super) fn read(&mut self, mut bytes: &[u8], found: &mut Found) {
         while !bytes.is_empty() {
+            bytes = self.read_event(bytes, found).0;
+        }
+    }
+
+    /// Reads to the end of the frame that it is in, as far as that is there. Returns what is behind, and whether the frame is whole.
+    pub(super) fn read_event<'a>(&mut self, mut bytes: &'a [u8], found: &mut Found) -> (&'a [u8], bool) {
+        while !bytes.is_empty() {
             bytes = match self.part {
                 Part::Prelude => self.prelude(bytes),
                 Part::Headers => self.headers(bytes, found),
@@ -108,12 +115,19 @@ impl Frames {
                     let (_, rest) = self.take(bytes);
                     if self.left == 0 {
                         (self.part, self.need, self.kept) = (Part::Prelude, PRELUDE, 0);
+                        return (rest, true);
                     }
                     rest
                 }
-                Part::Lost => return,
+                Part::Lost => &[],
             };
         }
+        (bytes, false)
+    }
+
+    /// Whether it is out of step, and finds nothing more.
+    pub(super) const fn is_lost(&self) -> bool {
+        matches!(self.part, Part::Lost)
     }
 
     /// As much of this part as is there.

@@ -5,6 +5,7 @@
 //! it is read.
 
 mod chunk;
+mod exception;
 mod found;
 mod frames;
 mod json;
@@ -17,9 +18,10 @@ mod told;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 
-use crate::domain::{Asked, Usage};
+use crate::domain::{Asked, Basis, Tokens, Usage};
 use found::Found;
 use frames::Frames;
 use json::Scanner;
@@ -71,6 +73,9 @@ pub struct Measured {
     pub streamed: bool,
     /// Whether the stream told of an exception: the status was 200 by then.
     pub failed: bool,
+    /// Whether a model answered and nobody can tell what that used: by bytes of a kind or a coding that is not read, or by frames that made no sense.
+    /// `usage` is the least that it can be, then.
+    pub opaque: bool,
 }
 
 /// How an answer ended.
@@ -80,6 +85,8 @@ pub enum Ended {
     Whole,
     /// Before it: the client left, or the upstream broke off.
     Early,
+    /// Before it: a limit did, by what [`Meter::so_far`] said.
+    Cut,
 }
 
 impl Meter {
@@ -117,9 +124,53 @@ impl Meter {
         let Some(Reading { reader, found }) = self.reading.as_deref_mut() else { return };
         let before = found.delivered;
         reader.read(bytes, found);
-        if self.streamed && found.delivered > before {
+        self.delivered_since(before, at);
+    }
+
+    /// Looks at them to the end of the event that they are in, where that is among them. Returns how many bytes that takes; none where the event goes on
+    /// behind them, or the answer is no stream that can be read: all of them were looked at then.
+    pub fn read_event(&mut self, bytes: &[u8], at: Duration) -> Option<usize> {
+        let Reading { reader, found } = self.reading.as_deref_mut()?;
+        let before = found.delivered;
+        let (rest, whole) = match reader {
+            Reader::Events(events) => events.read_event(bytes, found),
+            Reader::Frames(frames) => frames.read_event(bytes, found),
+            Reader::Unknown | Reader::Nothing | Reader::Body(_) => {
+                reader.read(bytes, found);
+                return None;
+            }
+        };
+        self.delivered_since(before, at);
+        whole.then_some(bytes.len() - rest.len())
+    }
+
+    fn delivered_since(&mut self, before: u64, at: Duration) {
+        if self.streamed && self.reading.as_deref().is_some_and(|reading| reading.found.delivered > before) {
             self.first_token.get_or_insert(at);
             self.last_token = Some(at);
+        }
+    }
+
+    /// What the answer used by now, as told or estimated: cheap enough to be asked at every event. None where nothing is read.
+    #[must_use]
+    pub fn so_far(&self, asked: Option<&Asked>) -> Option<Tokens> {
+        Some(settle::so_far(&self.reading.as_deref()?.found, asked))
+    }
+
+    /// Whether a stream has told all that it used, so that its end would spare nothing more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| settle::is_over(&reading.found))
+    }
+
+    /// An event that tells of an error in the stream's own way, to be put behind a whole event ([`Meter::read_event`]) as the stream's last. None where the
+    /// answer is no stream that can be read.
+    #[must_use]
+    pub fn exception(&self, message: &str) -> Option<Bytes> {
+        match self.reading.as_deref()?.reader {
+            Reader::Frames(_) => Some(exception::frame(message)),
+            Reader::Events(_) => Some(exception::event(message)),
+            Reader::Unknown | Reader::Nothing | Reader::Body(_) => None,
         }
     }
 
@@ -127,12 +178,29 @@ impl Meter {
     #[must_use]
     pub fn measured(&self, asked: Option<&Asked>, ended: Ended) -> Measured {
         let found = self.reading.as_deref().map(|reading| &reading.found);
+        let usage = found.and_then(|found| settle::settle(found, asked, ended, self.streamed));
         Measured {
-            usage: found.and_then(|found| settle::settle(found, asked, ended, self.streamed)),
+            usage,
             first_token: self.first_token,
             last_token: self.last_token,
             streamed: self.streamed,
             failed: found.is_some_and(|found| found.failed),
+            opaque: asked.is_some() && self.reading.as_deref().is_some_and(|reading| reading.is_opaque(usage.as_ref())),
+        }
+    }
+}
+
+impl Reading {
+    fn is_opaque(&self, usage: Option<&Usage>) -> bool {
+        let Self { reader, found } = self;
+        if found.uses_nothing || usage.is_some_and(|usage| usage.basis == Basis::Reported) {
+            return false;
+        }
+        match reader {
+            Reader::Nothing => true,
+            Reader::Frames(frames) => frames.is_lost(),
+            // There was no body, or all of it was read: what tells nothing has used nothing.
+            Reader::Unknown | Reader::Body(_) | Reader::Events(_) => false,
         }
     }
 }

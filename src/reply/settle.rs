@@ -5,7 +5,7 @@
 //! * **Output.** A byte-level tokenizer makes at least one byte of text of a token, so the bytes of delivered text are the only strict upper bound of the
 //!   tokens in them that holds for every model. `max_tokens` bounds them too, and so the lesser of both is taken; but not less than what was told so far
 //!   and one token for each event that delivered text since. For English prose that is up to four times too much: an estimate stands for an answer
-//!   that broke off, and whoever breaks answers off must not pay less for it.
+//!   that broke off, and whoever breaks answers off must not pay less for it. Where a limit ended it, the caller did not: it counts what the limit counted.
 //! * **Input.** As [`Asked::input_tokens`] has it.
 
 use super::Ended;
@@ -38,7 +38,7 @@ pub(super) fn settle(found: &Found, asked: Option<&Asked>, ended: Ended, streame
                 tokens.input = asked.map_or(0, Asked::input_tokens);
             }
             if !told_all {
-                tokens.output = output(found, tokens.output, asked);
+                tokens.output = output(found, tokens.output, asked, ended);
             }
         } else {
             tokens = Tokens::default();
@@ -47,6 +47,30 @@ pub(super) fn settle(found: &Found, asked: Option<&Asked>, ended: Ended, streame
     let guardrail = found.guardrail();
     let is_any = told.input || told.output || basis == Basis::Estimated || !guardrail.is_empty();
     is_any.then_some(Usage { tokens, guardrail, basis, tier: found.tier })
+}
+
+/// Bytes of text that are taken for a token while a stream runs: English has about four.
+///
+/// The strict bound, a byte a token, would end a stream at a quarter of what it may have.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// What a stream used by now: what it told, and of what it delivered since at least a token an event, within what was asked for.
+pub(super) fn so_far(found: &Found, asked: Option<&Asked>) -> Tokens {
+    if found.uses_nothing {
+        return Tokens::default();
+    }
+    let (own, bedrock) = (found.steps.as_ref().unwrap_or(&found.own), &found.bedrock);
+    let mut tokens = own.beside(bedrock);
+    if !Known::of(own, bedrock).input {
+        tokens.input = asked.map_or(0, Asked::input_tokens);
+    }
+    tokens.output = output(found, tokens.output, asked, Ended::Cut);
+    tokens
+}
+
+/// Whether a stream has told all that it used: what it delivers is over then.
+pub(super) fn is_over(found: &Found) -> bool {
+    found.output == Output::Final && found.deltas == 0 && found.steps.is_none()
 }
 
 /// What is known of input and output, from whomever.
@@ -83,8 +107,12 @@ pub(super) fn unanswered(asked: &Asked) -> Usage {
 }
 
 /// `told` and the text since, within what was asked for.
-fn output(found: &Found, told: u64, asked: Option<&Asked>) -> u64 {
+fn output(found: &Found, told: u64, asked: Option<&Asked>, ended: Ended) -> u64 {
     let most = asked.and_then(|asked| asked.max_tokens).unwrap_or(u64::MAX);
     let least = told.saturating_add(found.deltas);
-    told.saturating_add(found.text_since()).min(most).max(least)
+    let since = match ended {
+        Ended::Cut => found.text_since() / BYTES_A_TOKEN,
+        Ended::Whole | Ended::Early => found.text_since(),
+    };
+    told.saturating_add(since).min(most).max(least)
 }

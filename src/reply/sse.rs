@@ -24,18 +24,34 @@ pub(super) struct Events {
     line: Line,
     /// The line before ended with `\r`: a `\n` belongs to that end.
     after_return: bool,
+    /// That line was blank.
+    after_blank: bool,
     scanner: Scanner,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { line: Line::Field(0), after_return: false, scanner: Scanner::new(Place::Body) }
+        Self { line: Line::Field(0), after_return: false, after_blank: false, scanner: Scanner::new(Place::Body) }
     }
 
     pub(super) fn read(&mut self, mut bytes: &[u8], found: &mut Found) {
+        while !bytes.is_empty() {
+            bytes = self.read_event(bytes, found).0;
+        }
+    }
+
+    /// Reads to the end of the event that it is in, as far as that is there. Returns what is behind, and whether the event is whole: after its blank line.
+    /// One that ends with `\r` is whole once the next byte tells that no `\n` belongs to it.
+    pub(super) fn read_event<'a>(&mut self, mut bytes: &'a [u8], found: &mut Found) -> (&'a [u8], bool) {
         while let Some((first, after)) = bytes.split_first() {
-            if std::mem::take(&mut self.after_return) && *first == b'\n' {
-                bytes = after;
+            if std::mem::take(&mut self.after_return) {
+                let whole = std::mem::take(&mut self.after_blank);
+                if *first == b'\n' {
+                    bytes = after;
+                }
+                if whole {
+                    return (bytes, true);
+                }
                 continue;
             }
             if let Line::Field(matched) = self.line
@@ -54,20 +70,22 @@ impl Events {
             if self.line == Line::Data {
                 self.scanner.feed(line, found);
             }
-            bytes = match rest.split_first() {
-                None => rest,
-                Some((ending, rest)) => {
-                    self.after_return = *ending == b'\r';
-                    match self.line {
-                        // A blank line ends the event.
-                        Line::Field(0) => self.scanner.restart(Place::Body),
-                        Line::Data => self.scanner.feed(b"\n", found),
-                        Line::Field(_) | Line::Other => {}
+            let Some((ending, rest)) = rest.split_first() else { return (rest, false) };
+            bytes = rest;
+            self.after_return = *ending == b'\r';
+            match std::mem::replace(&mut self.line, Line::Field(0)) {
+                // A blank line ends the event.
+                Line::Field(0) => {
+                    self.scanner.restart(Place::Body);
+                    self.after_blank = self.after_return;
+                    if !self.after_return {
+                        return (bytes, true);
                     }
-                    self.line = Line::Field(0);
-                    rest
                 }
-            };
+                Line::Data => self.scanner.feed(b"\n", found),
+                Line::Field(_) | Line::Other => {}
+            }
         }
+        (bytes, false)
     }
 }

@@ -236,6 +236,25 @@ async fn an_exception_inside_a_stream_is_raised_as_its_type_and_a_break_as_a_fai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_its_limit_ends_raises_a_throttling_exception() {
+    let world = world("limits: [{ name: brevity, count: tokens, quota: 40/day, per: [model], reserve: 1, cut: true }]").await;
+    for (at, client) in [plain(&world), tls(&world)].iter().enumerate() {
+        let mut stream = converse_stream(client, &model(&format!("words-30{at}"))).await.stream;
+        let mut events = 0;
+        let error = loop {
+            match stream.recv().await {
+                Ok(Some(_)) => events += 1,
+                Ok(None) => panic!("a stream that was cut passed for a whole one"),
+                Err(error) => break error.into_service_error(),
+            }
+        };
+        assert!(matches!(error, ConverseStreamOutputError::ThrottlingException(_)), "{error:?}");
+        assert!(error.meta().message().unwrap().contains("`brevity`"), "{error:?}");
+        assert!((20..=40).contains(&events), "{events}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_sdk_retries_what_it_should_and_the_gateway_adds_nothing() {
     let world = world("").await;
     for (fault, attempts, answered) in

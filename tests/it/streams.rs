@@ -15,7 +15,7 @@ const CONVERSE_STREAM: &str = "/model/anthropic.claude-3-haiku-20240307-v1:0/con
 const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 /// Every kind of stream, its events and content type.
-fn streams() -> [(Ask, &'static str); 4] {
+pub(crate) fn streams() -> [(Ask, &'static str); 4] {
     let messages = json!([{ "role": "user", "content": "one two three" }]);
     let invoke = json!({ "anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": messages });
     let chat =
@@ -31,12 +31,12 @@ fn streams() -> [(Ask, &'static str); 4] {
 }
 
 /// An emulator that needs no signature: what it says is what must reach the client.
-async fn reference() -> Emulator {
+pub(crate) async fn reference() -> Emulator {
     Emulator::start(Options { verify: false, strict: false, ..Options::default() }).await.unwrap()
 }
 
 /// The events of the answer to `ask`, straight from an emulator. Each leaves it as one chunk.
-async fn events(emulator: &Emulator, ask: &Ask) -> Vec<Vec<u8>> {
+pub(crate) async fn events(emulator: &Emulator, ask: &Ask) -> Vec<Vec<u8>> {
     let mut raw = Raw::connect(emulator.address()).await;
     raw.send(ask.wire()).await;
     let (status, _) = raw.head().await.unwrap();

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) metered_token: String,
     /// For tenant `paced`.
     pub(crate) paced_token: String,
+    /// For tenant `brief`.
+    pub(crate) brief_token: String,
     pub(crate) dir: Dir,
 }
 
@@ -93,6 +95,7 @@ limits:
   - { name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }
   - { name: budget, count: tokens, quota: 10000/day, tenants: [metered] }
   - { name: tps, count: tokens, rate: 10000/second, burst: 2000, tenants: [paced] }
+  - { name: brevity, count: tokens, rate: 1000/second, burst: 40, reserve: 1, cut: true, tenants: [brief] }
 ";
 
 /// The world of the SDK suites: a tenant `limited` that may do next to nothing, others that may use so many tokens, and a gateway beside it that asks nobody.
@@ -165,6 +168,7 @@ impl World {
             limited_token: issuer.token("limited", "larry", now + hour).unwrap(),
             metered_token: issuer.token("metered", "mary", now + hour).unwrap(),
             paced_token: issuer.token("paced", "paul", now + hour).unwrap(),
+            brief_token: issuer.token("brief", "bob", now + hour).unwrap(),
             issuer,
             emulator,
             gateway,

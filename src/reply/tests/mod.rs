@@ -1,6 +1,7 @@
 //! What is found in answers of every kind, however their bytes are split.
 
 mod answers;
+mod cut;
 mod hostile;
 mod shapes;
 mod splits;

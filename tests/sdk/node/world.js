@@ -19,6 +19,7 @@ export const world = {
   limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
   metered: needed("METERED_TOKEN"), // JWT of a tenant that may use 10,000 tokens a day
   paced: needed("PACED_TOKEN"), // JWT of a tenant that may use 10,000 tokens a second, 2,000 at once
+  brief: needed("BRIEF_TOKEN"), // JWT of a tenant whose streams end after 40 tokens
 };
 
 /** The gateway that knows issued keys, and keys that it issued. */

@@ -24,6 +24,7 @@ class World:
     limited: str  # JWT of a user who may send one request a second, burst 1
     metered: str  # JWT of a tenant that may use 10,000 tokens a day
     paced: str  # JWT of a tenant that may use 10,000 tokens a second, 2,000 at once
+    brief: str  # JWT of a tenant whose streams end after 40 tokens
     issued_plain: str  # http://, a gateway that knows issued keys
     issued_tls: str  # the same, https://
     api_key: str  # issued for the tenant `demo`
@@ -43,6 +44,7 @@ def world() -> World:
         "limited": "LIMITED_TOKEN",
         "metered": "METERED_TOKEN",
         "paced": "PACED_TOKEN",
+        "brief": "BRIEF_TOKEN",
         "issued_plain": "ISSUED_PLAIN_URL",
         "issued_tls": "ISSUED_TLS_URL",
         "api_key": "API_KEY",

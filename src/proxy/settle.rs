@@ -1,0 +1,74 @@
+//! What the limits are told of an exchange that ends: what it used, once, and before its client can know of the end. A client that may have one call under
+//! way sends its next as soon as it has read the last, and must not be refused for the one that it has read.
+//!
+//! | how it ends | settled | at |
+//! |---|---|---|
+//! | before it was sent | never: dropped, it gives back what was taken | nothing |
+//! | with an answer | at the answer's end ([`ends`]), or head, where there is no body ([`has_no_body`]) | what was told, or estimated from what was delivered |
+//! | with an answer that nothing can be read of | the same | what was reserved |
+//! | with a refusal of Bedrock's | the same | nothing |
+//! | by an upstream that broke or can't be reached any more | before the client is told (`refuse`) | what was delivered until then |
+//! | by an upstream that was silent for too long | the same | what was delivered; without an answer what was reserved, for the model may have run |
+//! | by a limit | when the last event is made (`cut`) | what was delivered until then |
+//! | by a client that left | in `report` | what was delivered until then; without an answer the input |
+//! | torn off: a panic, a forced stop | in `report`, when the exchange is dropped | the same |
+
+use http::{Method, StatusCode, header};
+use pingora::http::ResponseHeader;
+
+use super::exchange::Exchange;
+use crate::domain::{Asked, Call, Cost, Reason, Tokens};
+use crate::reply::{Ended, Measured};
+
+/// The answer has come to its end.
+pub(super) fn ends(exchange: &mut Exchange, ended: Ended) {
+    let Some(admission) = exchange.admitted.as_ref().and_then(|admitted| admitted.admission.as_ref()) else { return };
+    let (measured, cost) = if admission.counts_use() { measure(exchange, ended, Client::Stayed) } else { Default::default() };
+    settle(exchange, &measured, cost);
+}
+
+/// Whether the client of an exchange left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    Stayed,
+    Left,
+}
+
+/// What the answer used so far, and what that costs.
+pub(super) fn measure(exchange: &Exchange, ended: Ended, client: Client) -> (Measured, Cost) {
+    let progress = &exchange.progress;
+    let measured = match asked(exchange.known.call.as_deref()) {
+        // It was sent, and nobody waited for what it would come to.
+        Some(asked) if client == Client::Left && progress.sent.is_some() && progress.head.is_none() => Measured::unanswered(asked),
+        asked => progress.meter.measured(asked, ended),
+    };
+    let cost = measured.usage.as_ref().zip(exchange.admitted.as_ref()).map_or(Cost::Nothing, |(usage, admitted)| {
+        exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
+    });
+    (measured, cost)
+}
+
+/// What a call of a model asks for.
+pub(super) fn asked(call: Option<&Call>) -> Option<&Asked> {
+    call.filter(|call| call.model.is_some()).map(|call| &call.asked)
+}
+
+/// Settles what the call took of the limits, unless that is done. What was never sent gives it back.
+pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost) {
+    let now = exchange.now();
+    let Some(admission) = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take()) else { return };
+    let progress = &exchange.progress;
+    if progress.sent.is_none() {
+        return;
+    }
+    let unheard = progress.head.is_none() && exchange.refused == Some(Reason::UpstreamTimeout);
+    let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+    admission.settle((!measured.opaque && !unheard).then_some((&tokens, cost)), now);
+}
+
+/// Whether an answer ends with this head, as far as the head tells.
+pub(super) fn has_no_body(asked_by: &Method, head: &ResponseHeader) -> bool {
+    *asked_by == Method::HEAD
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+}

@@ -265,7 +265,7 @@ struct Of<'a> {
 
 /// A budget can't be kept of what no price is known for.
 fn is_priced(rule: &Judge, ask: &Ask<'_>) -> Result<(), Box<Refused>> {
-    let (Some(model), false) = (&ask.call.model, ask.call.asked.is_nothing()) else { return Ok(()) };
+    let Some(model) = &ask.call.model else { return Ok(()) };
     if (ask.price)(&Tokens { input: 1, output: 1, ..Tokens::default() }) != Cost::Unpriced {
         return Ok(());
     }

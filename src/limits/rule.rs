@@ -108,7 +108,10 @@ impl Judge {
         let may_be = |globs: &[Glob], name: &Option<Arc<str>>| {
             globs.is_empty() || name.as_deref().is_none_or(|name| globs.iter().any(|glob| glob.matches(name)))
         };
-        may_be(tenants, &subject.tenant) && may_be(users, &subject.user) && may_be(groups, &subject.group) && may_be(models, &subject.model)
+        may_be(tenants, &subject.tenant)
+            && may_be(users, &subject.user)
+            && may_be(groups, &subject.group)
+            && (models.is_empty() || subject.model.as_deref().is_none_or(|model| is_model(models, model)))
     }
 
     /// The bound for a caller: their tier's, or the rule's own.

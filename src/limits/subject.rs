@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Ask;
 use super::key::{Key, Part, Seed};
 use crate::config::limits::Dimension;
-use crate::domain::Subject;
+use crate::domain::{Subject, model_name};
 
 /// Bits of an IPv6 address that tell one customer's network.
 const NETWORK: u32 = 64;
@@ -64,10 +64,11 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// The key of a bucket under a rule whose part is `rule`.
+/// The key of a bucket under a rule whose part is `rule`. The model may be in any spelling.
 pub(super) fn key(seed: &Seed, rule: Key, per: &[Dimension], subject: &Subject) -> Key {
     let mut subject = subject.clone();
     let tenant = subject.tenant.clone().unwrap_or_default();
+    subject.model = subject.model.map(|model| model_name(&model).into());
     per.iter()
         .fold(rule, |key, dimension| key ^ part(seed, *dimension, &tenant, place(&mut subject, *dimension).as_deref().unwrap_or_default()))
 }

@@ -107,6 +107,11 @@ impl Queues {
         Some(Place { queues: self, key, waiter, served: false })
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.lock().is_empty()
+    }
+
     /// Changes a queue, forgets it when it is empty, and calls whoever is its first since.
     fn change<T>(&self, key: Key, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queues = self.queues.lock();

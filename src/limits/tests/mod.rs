@@ -5,6 +5,7 @@ mod bounds;
 mod models;
 mod reload;
 mod stories;
+mod turns;
 
 use std::time::Duration;
 

@@ -83,6 +83,18 @@ fn all_spellings_of_a_model_share_its_bucket_and_other_models_have_theirs() {
 }
 
 #[test]
+fn where_a_model_stands_is_told_by_any_of_its_spellings() {
+    let limits = build(for_models(&["amazon.*"], rule("rpm", 1, HOUR, 10, &[Dimension::Model])), buckets(start()));
+    assert!(passes(&limits, "us.amazon.nova-lite-v1:0"));
+    for sent in spellings("amazon.nova-lite-v1:0") {
+        let standing = limits.standing(&Subject { model: Some(sent.as_str().into()), ..Subject::default() }, now(start()));
+        assert_eq!(standing.iter().map(|standing| standing.used).collect::<Vec<_>>(), [1], "{sent}");
+    }
+    let other = Subject { model: Some("meta.llama3-3-70b-instruct-v1:0".into()), ..Subject::default() };
+    assert_eq!(limits.standing(&other, now(start())), [], "the rule is not for it");
+}
+
+#[test]
 fn a_rule_without_a_model_in_its_key_counts_all_of_them_together() {
     let limits = build(per_tenant(1, HOUR, 7), buckets(start()));
     assert_eq!((0..100).filter(|n| passes(&limits, &format!("made.up-{n}"))).count(), 7);
@@ -128,4 +140,25 @@ fn a_model_without_a_price_passes_where_that_is_allowed_and_costs_next_to_nothin
     let dear = |_: &Tokens| Cost::Priced(Usd::from_picos(1_000));
     admit(&limits, "a.b", &dear).unwrap().settle(Some((&spent, Cost::Priced(Usd::from_picos(Usd::PICOS)))), now(start()));
     assert_eq!(admit(&limits, "made.up", &unpriced).unwrap_err().rejection.reason, Reason::BudgetSpent);
+}
+
+#[test]
+fn a_body_that_nobody_can_read_escapes_no_limit() {
+    let unread = Call { asked: Asked::default(), ..call("amazon.nova-sonic-v1:0") };
+    let who = caller("acme", None);
+    let admit = |limits: &Arc<Limits>, cost| {
+        let ask = Ask { principal: &who, call: &unread, route: "everything", address: None, price: &|_| cost };
+        limits.admit(&ask, now(start()))
+    };
+    let bound = Bound::Rate { amount: 10_000_000, period: HOUR, burst: 10_000_000 };
+    let tokens = build(Rule { reserve: 500, ..Rule::new("tpm", Count::Tokens, bound) }, buckets(start()));
+    let standing = || tokens.standing(&Subject { tenant: Some("acme".into()), ..Subject::default() }, now(start()))[0].clone();
+    let admission = admit(&tokens, Cost::Nothing).unwrap();
+    assert_eq!(standing().held, 500_000);
+    let used = Tokens { input: 1_000, output: 2_000, ..Tokens::default() };
+    admission.settle(Some((&used, Cost::Nothing)), now(start()));
+    assert_eq!((standing().held, standing().used), (0, 3_000_000));
+
+    let money = build(Rule::new("budget", Count::Usd, bound), buckets(start()));
+    assert_eq!(admit(&money, Cost::Unpriced).unwrap_err().rejection.reason, Reason::Unpriced);
 }

@@ -209,7 +209,8 @@ fn four_threads_that_take_settle_and_sweep_leave_the_sum_of_what_they_used() {
                             let own = want(["a", "b", "c", "d"][usize::try_from(thread).unwrap()], Terms::Max { limit: 1 }, 1, true);
                             let shared = want("shared", budget, 10, true);
                             if let Some(taken) = take(&buckets, [own, shared], turn) {
-                                let (max, quota): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(_, terms, _)| matches!(terms, Terms::Max { .. }));
+                                let (max, quota): (Vec<_>, Vec<_>) =
+                                    taken.into_iter().partition(|(_, terms, _)| matches!(terms, Terms::Max { .. }));
                                 settle(&buckets, &max, 0, turn);
                                 settle(&buckets, &quota, thread + 1, turn);
                                 used += thread + 1;

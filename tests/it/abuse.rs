@@ -58,7 +58,9 @@ async fn whoever_breaks_off_before_the_usage_is_told_pays_for_what_was_delivered
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_could_never_fit_is_refused_at_once_and_costs_nobody_anything() {
-    let world = world("limits: [{ name: tpm, count: tokens, rate: 10000/minute }, { name: rpm, count: requests, rate: 600/minute, burst: 5 }]").await;
+    let world =
+        world("limits: [{ name: tpm, count: tokens, rate: 10000/minute }, { name: rpm, count: requests, rate: 600/minute, burst: 5 }]")
+            .await;
     for most in [10_001, 1_000_000_000, u64::MAX] {
         let answer = call(&world, Way::Http1, &converse(NOVA, "converse", &says("one", Some(most)), &world.token)).await;
         assert_eq!((answer.status.as_u16(), code(&answer)), (400, "asks_too_much".to_owned()), "{most}");

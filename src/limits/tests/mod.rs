@@ -2,10 +2,13 @@
 
 mod admission;
 mod bounds;
+mod clocks;
+mod endings;
 mod models;
 mod reload;
 mod stories;
 mod turns;
+mod world;
 
 use std::time::Duration;
 

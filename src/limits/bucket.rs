@@ -167,9 +167,8 @@ impl Bucket {
     fn blocked(self, amount: u64, terms: Terms, now: u64) -> Blocked {
         let Some(room) = terms.capacity().checked_sub(amount) else { return Blocked::TooMuch };
         match terms {
-            Terms::Max { .. } => Blocked::Held,
             Terms::Quota { ends_in, .. } if self.used > room => Blocked::Spent(ends_in),
-            Terms::Quota { .. } => Blocked::Held,
+            Terms::Quota { .. } | Terms::Max { .. } => Blocked::Held,
             Terms::Rate { .. } => {
                 let excess = self.taken().saturating_sub(room);
                 if excess > self.used {

@@ -168,8 +168,8 @@ impl Limits {
             let Some(rule) = self.rule(want.of.place) else { continue };
             let Of { place, group, bound, more } = want.of;
             let subject = matches!(bound, Bound::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
-            let (held, used) = if want.ask.hold { (taken.amount, 0) } else { (0, taken.amount) };
-            let hold = Hold { rule: place, key: want.key, bound, more, held, used, at: taken.at, starts: taken.bucket.at, subject };
+            let (later, used) = if want.ask.hold { (taken.amount, 0) } else { (0, taken.amount) };
+            let hold = Hold { rule: place, key: want.key, bound, more, held: later, used, at: taken.at, starts: taken.bucket.at, subject };
             admission.took(hold, want.terms, taken.bucket, caller.model);
         }
         for (place, (want, taken)) in taken().enumerate() {

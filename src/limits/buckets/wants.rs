@@ -67,6 +67,10 @@ pub(super) fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: 
             let bucket = held.table.buckets.get(&want.key).copied();
             want.absent = bucket.is_none();
             let before = bucket.unwrap_or_default().at(want.terms, at);
+            // A clock was wrong by more than a period: kept, or the bucket would wait for that time to come, refusal after refusal.
+            if bucket.is_some_and(|bucket| before.at < bucket.at) {
+                held.table.buckets.insert(want.key, before);
+            }
             match before.take(want.ask, want.terms, at) {
                 Ok((bucket, amount)) => want.taken = Some(Taken { used: before.used, bucket, amount, at }),
                 Err(why) => {

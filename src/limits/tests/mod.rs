@@ -2,12 +2,15 @@
 
 mod admission;
 mod bounds;
+mod clocks;
+mod endings;
 mod models;
 mod reload;
 mod stories;
 mod turn_stories;
 mod turns;
 mod waiters;
+mod world;
 
 use std::time::Duration;
 

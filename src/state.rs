@@ -3,16 +3,20 @@
 //! A [`Snapshot`] follows from the configuration: immutable, built whole, swapped at once; a request keeps the one it began with. [`Live`] is what a
 //! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
 
+mod grants;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+pub use self::grants::{GrantBook, Wish};
+
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, QuotaChange};
 use crate::firewall::{BodyMemory, Firewall};
 use crate::identity::{Identity, IdentityError};
-use crate::limits::{Buckets, Grants, Limits, Observer};
+use crate::limits::{Buckets, Grants, Limits, Now, Observer};
 use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, RecordError, Recorder};
@@ -69,6 +73,8 @@ pub struct Live {
     pub buckets: Arc<Buckets>,
     /// What was granted beyond the rules.
     pub grants: Arc<Grants>,
+    /// Where grants are made and revoked; none without a ledger.
+    pub grant_book: Option<Arc<GrantBook>>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// Every count.
@@ -86,11 +92,19 @@ impl Live {
     /// Where the access log or the ledger can't be had, or spans can't be exported.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
+        let recorder = Arc::new(Recorder::build_at(&config.record, Arc::clone(&metrics), clock.clone())?);
+        let grants = Arc::<Grants>::default();
+        let book = || GrantBook::new(Arc::clone(&recorder), Arc::clone(&grants), clock.clone());
+        let grant_book = recorder.has_ledger().then(|| Arc::new(book()));
+        if let Some(book) = &grant_book {
+            book.open(&config.limits).map_err(RecordError::from)?;
+        }
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
-            grants: Arc::default(),
+            grants,
+            grant_book,
             bodies: BodyMemory::new(config.firewall.body_memory),
-            recorder: Arc::new(Recorder::build(&config.record, Arc::clone(&metrics))?),
+            recorder,
             metrics,
             over: CancellationToken::new(),
             clock,
@@ -128,6 +142,16 @@ impl Snapshot {
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,
         })
+    }
+
+    /// Puts back what had been used of quotas when the process before this one ended: once, before anyone is served.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn restore(&self, live: &Live) -> Result<(), BuildError> {
+        let quotas = live.recorder.quotas().map_err(RecordError::from)?;
+        self.limits.restore(&quotas, Now::of(&live.clock));
+        Ok(())
     }
 }
 

@@ -191,7 +191,8 @@ impl Limits {
             .collect()
     }
 
-    /// Puts back what quotas had been used of before the process began. What is of another rule, or another period, is left out.
+    /// Puts back what quotas had been used of before the process began. What is of another rule, or a period that is over, is left out. What is of one that
+    /// is still to come was used under a clock that has been set right since: it is used of the present one.
     pub fn restore(&self, quotas: &[Quota], now: Now) {
         for quota in quotas {
             let Some(rule) = self.rules.iter().find(|rule| *rule.name == *quota.rule && rule.count.label() == quota.count) else {
@@ -200,7 +201,7 @@ impl Limits {
             // A clock that was set back since: nothing is handed out again.
             let wall = self.buckets.wall_at_least(quota.starts, now.wall);
             let terms = rule.terms(rule.own_bound(), 0, wall);
-            if !matches!(terms, bucket::Terms::Quota { starts, .. } if starts == quota.starts) {
+            if !matches!(terms, bucket::Terms::Quota { starts, .. } if starts <= quota.starts) {
                 continue;
             }
             let key = subject::key(self.buckets.seed(), rule.id, &rule.per, &quota.subject);

@@ -106,7 +106,7 @@ impl Metrics {
         let certificates =
             families.counters("tollgate_certificate_reloads_total", "Changes of certificate files, by what became of them.", &["outcome"]);
         let ledger_dropped =
-            families.counters("tollgate_ledger_dropped_total", "Exchanges that never reached a table of the ledger.", &["table"]);
+            families.counters("tollgate_ledger_dropped_total", "Exchanges, and changes of quotas, that never reached a table of the ledger.", &["table"]);
         families
             .gauge("tollgate_build_info", "Always 1; the label tells the version.", Some(("version", env!("CARGO_PKG_VERSION"))))
             .set(1);
@@ -141,6 +141,7 @@ impl Metrics {
             ledger: LedgerFaults {
                 usage_dropped: ledger_dropped.with_label_values(&["usage"]),
                 exchanges_dropped: ledger_dropped.with_label_values(&["exchanges"]),
+                quotas_dropped: ledger_dropped.with_label_values(&["quotas"]),
                 folded: families
                     .counter("tollgate_ledger_folded_total", "Exchanges whose names became `other` in the ledger, for want of room."),
                 errors: families.counter("tollgate_ledger_errors_total", "Failures to write, open or prune the ledger."),

@@ -188,7 +188,8 @@ fn read(body: &[u8], rules: &[(&str, Count)], now: SystemTime) -> Result<Wish, S
     Ok(Wish { rule, tenant, user, more, until, note })
 }
 
-const MOMENTS: &str = "it may be a day (`2026-12-01`, its beginning in UTC), a time (`2026-12-01T13:00:00Z`), or how long from now (`90m`, `24h`, `+7d`)";
+const MOMENTS: &str =
+    "it may be a day (`2026-12-01`, its beginning in UTC), a time (`2026-12-01T13:00:00Z`), or how long from now (`90m`, `24h`, `+7d`)";
 
 /// A moment to come.
 fn later(text: &str, now: SystemTime) -> Option<SystemTime> {

@@ -106,7 +106,10 @@ async fn it_is_ready_when_every_condition_is_met_and_tells_which_are_not() {
 async fn another_path_names_those_that_there_are() {
     let answer = get(&admin(&Readiness::new()), "/metrics/\"x").await;
     assert_eq!(answer.status(), 404);
-    assert_eq!(answer.json()["paths"], json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/config", "/metrics", "/livez", "/readyz"]));
+    assert_eq!(
+        answer.json()["paths"],
+        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/config", "/metrics", "/livez", "/readyz"])
+    );
 }
 
 #[tokio::test]

@@ -105,8 +105,11 @@ impl Metrics {
         );
         let certificates =
             families.counters("tollgate_certificate_reloads_total", "Changes of certificate files, by what became of them.", &["outcome"]);
-        let ledger_dropped =
-            families.counters("tollgate_ledger_dropped_total", "Exchanges, and changes of quotas, that never reached a table of the ledger.", &["table"]);
+        let ledger_dropped = families.counters(
+            "tollgate_ledger_dropped_total",
+            "Exchanges, and changes of quotas, that never reached a table of the ledger.",
+            &["table"],
+        );
         families
             .gauge("tollgate_build_info", "Always 1; the label tells the version.", Some(("version", env!("CARGO_PKG_VERSION"))))
             .set(1);

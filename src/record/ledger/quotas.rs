@@ -40,7 +40,8 @@ impl Key {
 
     fn names(&self) -> [&str; 8] {
         let Subject { tenant, user, group, model, key, address } = &self.subject;
-        let [tenant, user, group, model, key, address] = [tenant, user, group, model, key, address].map(|name| name.as_deref().unwrap_or_default());
+        let [tenant, user, group, model, key, address] =
+            [tenant, user, group, model, key, address].map(|name| name.as_deref().unwrap_or_default());
         [&self.rule, self.count, tenant, user, group, model, key, address]
     }
 
@@ -123,9 +124,8 @@ impl Changes {
 
 /// What is used of each quota whose period may still run at `now`, or is to come: the clock was wrong then.
 pub(super) fn read(connection: &Connection, now: SystemTime) -> rusqlite::Result<Vec<Quota>> {
-    let mut statement = connection.prepare(
-        "SELECT rule, count, tenant, user, grp, model, key, address, starts, used FROM quotas WHERE starts >= ?1 AND used > 0",
-    )?;
+    let mut statement = connection
+        .prepare("SELECT rule, count, tenant, user, grp, model, key, address, starts, used FROM quotas WHERE starts >= ?1 AND used > 0")?;
     let rows = statement.query_map([seconds(now).saturating_sub(LONGEST)], |row| {
         let name = |column| row.get::<_, String>(column).map(|name| if name.is_empty() { None } else { Some(name.into()) });
         let number = |column| row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0));

@@ -14,8 +14,8 @@ use super::batch::Batch;
 use super::grants::{Done, Order};
 use super::query::seconds;
 use super::schema::open_to_write;
-use super::{grants, quotas};
 use super::sums::{COLUMNS, MOST};
+use super::{grants, quotas};
 use crate::domain::{Cost, RequestId};
 
 /// Single exchanges deleted in one transaction: some tens of milliseconds of the writer's time.

@@ -112,7 +112,10 @@ impl Writer {
     fn write(&mut self, batch: &Batch) {
         self.seq += 1;
         if batch.quotas.lost() > 0 {
-            warn!(changes = batch.quotas.lost(), "no room for more quotas that wait for the ledger: it will know less of them than is used");
+            warn!(
+                changes = batch.quotas.lost(),
+                "no room for more quotas that wait for the ledger: it will know less of them than is used"
+            );
         }
         loop {
             let last_try = self.shared.queue.lock().close;

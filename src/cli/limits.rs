@@ -264,8 +264,9 @@ fn left(told: &Value, tenant: &str) -> String {
     if told["left"].as_array().is_none_or(Vec::is_empty) {
         return format!("no limit counts what `{tenant}` does together\n");
     }
-    let figures = ["used", "held", "remaining", "capacity", "limit", "reset"].map(|name| (name, Right));
-    table(&told["left"], &[("rule", Left), ("count", Left)].into_iter().chain(figures).collect::<Vec<_>>())
+    let figures = ["used", "held", "remaining", "capacity"].map(|name| (name, Right));
+    let columns = [("rule", Left), ("count", Left)].into_iter().chain(figures).chain([("ends", Left)]);
+    table(&told["left"], &columns.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

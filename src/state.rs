@@ -5,7 +5,7 @@
 
 mod grants;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -136,7 +136,7 @@ impl Snapshot {
                 &config.limits,
                 Arc::clone(&live.buckets),
                 Arc::clone(&live.grants),
-                Arc::new(Scribe(Arc::clone(&live.recorder))),
+                Arc::new(Scribe(Arc::downgrade(&live.recorder))),
             ),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
@@ -155,16 +155,20 @@ impl Snapshot {
     }
 }
 
-/// Writes down what happens to limits.
-struct Scribe(Arc<Recorder>);
+/// Writes down what happens to limits. It keeps no recorder alive: the recorder's metrics ask limits what they leave, and so keep them.
+struct Scribe(Weak<Recorder>);
 
 impl Observer for Scribe {
     fn quota(&self, change: QuotaChange) {
-        self.0.quota(&change);
+        if let Some(recorder) = self.0.upgrade() {
+            recorder.quota(&change);
+        }
     }
 
     fn warn(&self, warning: LimitWarning) {
-        self.0.warn(&warning);
+        if let Some(recorder) = self.0.upgrade() {
+            recorder.warn(&warning);
+        }
     }
 }
 

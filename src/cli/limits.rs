@@ -80,8 +80,8 @@ pub(super) enum Limits {
 /// Which gateway is asked, and how it is told.
 #[derive(clap::Args)]
 pub(super) struct Gateway {
-    /// Its admin listener, as in http://127.0.0.1:9090; if left out, the one that the configuration names
-    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    /// Its admin listener; if left out, the one that the configuration names
+    #[arg(long, value_name = "http://HOST:PORT", conflicts_with = "config")]
     admin: Option<String>,
     /// The configuration that names its admin listener
     #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
@@ -99,8 +99,8 @@ impl Limits {
                 let rules = gateway.ask(Method::GET, "/limits", None)?;
                 let path = format!("/limits/grants{}", query(&[("tenant", tenant.as_deref())]));
                 // Without a ledger there are none.
-                let grants = gateway.ask(Method::GET, &path, None).or_else(|told| told.without_ledger())?;
-                gateway.told(&json!({ "rules": rules["rules"], "grants": grants["grants"] }), listed)
+                let grants = gateway.ask(Method::GET, &path, None).or_else(Failed::without_ledger)?;
+                gateway.told(&json!({ "rules": of(&rules, "rules"), "grants": of(&grants, "grants") }), listed)
             }
             Self::Show { gateway, tenant, user } => {
                 let path = format!("/limits{}", query(&[("tenant", Some(&tenant)), ("user", user.as_deref())]));
@@ -109,8 +109,8 @@ impl Limits {
             Self::Grant { gateway, tenant, rule, amount, user, until, note } => {
                 let asked = json!({ "tenant": tenant, "rule": rule, "more": amount, "user": user, "until": until, "note": note });
                 gateway.told(&gateway.ask(Method::POST, "/limits/grants", Some(&asked))?, |grant| {
-                    let (id, more, until) = (&grant["id"], text(&grant["more"]), text(&grant["until"]));
-                    format!("grant {id}: {more} {} more of `{rule}` for `{tenant}` until {until}\n", text(&grant["count"]))
+                    let (id, more, until) = (of(grant, "id"), text(of(grant, "more")), text(of(grant, "until")));
+                    format!("grant {id}: {more} {} more of `{rule}` for `{tenant}` until {until}\n", text(of(grant, "count")))
                 })
             }
             Self::Revoke { gateway, id } => {
@@ -175,7 +175,7 @@ impl Gateway {
         let read: Option<Value> = serde_json::from_slice(&answer).ok();
         match read {
             Some(told) if (200..300).contains(&status) => Ok(told),
-            Some(told) if told["message"].is_string() => Err(Failed::Refused(status, text(&told["message"]))),
+            Some(told) if of(&told, "message").is_string() => Err(Failed::Refused(status, text(of(&told, "message")))),
             _ => Err(Failed::Other(format!("{url} answered {status}, and not as a gateway does"))),
         }
     }
@@ -211,6 +211,11 @@ fn query(pairs: &[(&str, Option<&str>)]) -> String {
     if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
+/// A field of an object; null where there is none.
+fn of<'a>(value: &'a Value, field: &str) -> &'a Value {
+    value.get(field).unwrap_or(&Value::Null)
+}
+
 /// A value as a cell shows it.
 fn text(value: &Value) -> String {
     match value {
@@ -224,9 +229,9 @@ fn text(value: &Value) -> String {
 /// Rows of objects, by these columns: what is empty in all of them has no column.
 fn table(rows: &Value, columns: &[(&str, Align)]) -> String {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    let shown: Vec<_> = columns.iter().filter(|(name, _)| rows.iter().any(|row| !text(&row[*name]).is_empty())).collect();
+    let shown: Vec<_> = columns.iter().filter(|(name, _)| rows.iter().any(|row| !text(of(row, name)).is_empty())).collect();
     let head = shown.iter().map(|(name, _)| name.replace('_', " ").to_uppercase()).collect();
-    let cell = |row: &Value, name: &str| Some(text(&row[name])).filter(|cell| !cell.is_empty()).unwrap_or_else(|| "-".to_owned());
+    let cell = |row: &Value, name: &str| Some(text(of(row, name))).filter(|cell| !cell.is_empty()).unwrap_or_else(|| "-".to_owned());
     let body = rows.iter().map(|row| shown.iter().map(|(name, _)| cell(row, name)).collect());
     let aligns: Vec<Align> = shown.iter().map(|(_, align)| *align).collect();
     aligned(&aligns, &std::iter::once(head).chain(body).collect::<Vec<_>>())
@@ -234,13 +239,13 @@ fn table(rows: &Value, columns: &[(&str, Align)]) -> String {
 
 fn listed(told: &Value) -> String {
     use Align::{Left, Right};
-    let is_empty = |of: &str| told[of].as_array().is_none_or(Vec::is_empty);
+    let is_empty = |name: &str| of(told, name).as_array().is_none_or(Vec::is_empty);
     if is_empty("rules") {
         return "no limits\n".to_owned();
     }
     let bounds = [("rate", Right), ("quota", Right), ("max", Right), ("burst", Right)];
     let rules: Vec<_> = [("name", Left), ("count", Left)].into_iter().chain(bounds).chain([("per", Left), ("shadow", Left)]).collect();
-    let mut words = table(&told["rules"], &rules);
+    let mut words = table(of(told, "rules"), &rules);
     if is_empty("grants") {
         return words + "\nno grants\n";
     }
@@ -256,17 +261,17 @@ fn listed(told: &Value) -> String {
         ("note", Left),
     ];
     words.push('\n');
-    words + &table(&told["grants"], &grants)
+    words + &table(of(told, "grants"), &grants)
 }
 
 fn left(told: &Value, tenant: &str) -> String {
     use Align::{Left, Right};
-    if told["left"].as_array().is_none_or(Vec::is_empty) {
+    if of(told, "left").as_array().is_none_or(Vec::is_empty) {
         return format!("no limit counts what `{tenant}` does together\n");
     }
     let figures = ["used", "held", "remaining", "capacity"].map(|name| (name, Right));
     let columns = [("rule", Left), ("count", Left)].into_iter().chain(figures).chain([("ends", Left)]);
-    table(&told["left"], &columns.collect::<Vec<_>>())
+    table(of(told, "left"), &columns.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::world::{Dir, World, world};
 const DAY: Duration = Duration::from_hours(24);
 const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
 /// 2026-11-15T12:00:00Z.
-const NOON: Duration = Duration::from_secs(1_794_744_000);
+const NOON: Duration = Duration::from_hours(498_540);
 
 fn yaml(world: &World, limits: &str) -> String {
     format!(

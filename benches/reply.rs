@@ -66,8 +66,9 @@ fn main() {
     for (name, messages) in [("weigh/1.5 KB", 15), ("weigh/100 KB", 1_000)] {
         let message = r#"{"role":"user","content":[{"text":"A question, or an answer that was given, and so on."}]}"#;
         let request = format!(r#"{{"messages":[{}],"inferenceConfig":{{"maxTokens":512}}}}"#, vec![message; messages].join(","));
-        assert_eq!(tollgate::call::weigh(request.as_bytes()).max_tokens, Some(512));
-        criterion.bench_function(name, |bench| bench.iter(|| tollgate::call::weigh(black_box(request.as_bytes()))));
+        let call = tollgate::call::read(&http::HeaderMap::new(), None, "/model/anthropic.claude-v1%3A0/converse", "").expect("a call");
+        assert_eq!(tollgate::call::weigh(&call, request.as_bytes()).max_tokens, Some(512));
+        criterion.bench_function(name, |bench| bench.iter(|| tollgate::call::weigh(black_box(&call), black_box(request.as_bytes()))));
     }
     criterion.final_summary();
 }

@@ -74,5 +74,6 @@ fn reading_an_answer_and_weighing_a_body_allocate_nothing() {
     assert!(json.measured(None, Ended::Whole).usage.is_some());
 
     let asks = br#"{"messages":[{"role":"user","content":[{"text":"hello"}]}],"inferenceConfig":{"maxTokens":5}}"#;
-    assert_eq!(allocations(|| assert_eq!(tollgate::call::weigh(asks).max_tokens, Some(5))), 0, "weighing");
+    let call = tollgate::call::read(&http::HeaderMap::new(), None, "/model/amazon.nova-lite-v1:0/converse", "").expect("a call");
+    assert_eq!(allocations(|| assert_eq!(tollgate::call::weigh(&call, asks).max_tokens, Some(5))), 0, "weighing");
 }

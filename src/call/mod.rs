@@ -74,12 +74,17 @@ pub fn model_in_body(call: &Call, body: &[u8]) -> Result<Option<Box<str>>, CallE
     Ok(model::from_body(body, key)?.map(Into::into))
 }
 
-/// How much a body asks for: what an estimate of its usage starts from. Nothing of a body that does not begin as an object of JSON.
+/// How much a call asks for: what an estimate of its usage starts from. Nothing of a body that does not begin as an object of JSON.
 ///
-/// One pass, which allocates nothing and never fails.
+/// Whether the answer is to be a stream, the path tells by its last word; where the path names no model, the body may ask for one too, as in the shapes
+/// of OpenAI and Anthropic.
+///
+/// One pass over the body, which never fails.
 #[must_use]
-pub fn weigh(body: &[u8]) -> Asked {
-    if model::begins_as_object(body) { weight::weigh(body) } else { Asked::default() }
+pub fn weigh(call: &Call, body: &[u8]) -> Asked {
+    let asked = if model::begins_as_object(body) { weight::weigh(body) } else { Asked::default() };
+    let by_path = call.operation().as_bytes().windows(6).any(|word| word.eq_ignore_ascii_case(b"stream"));
+    Asked { streamed: by_path || asked.streamed && model::from_path(&call.path).is_none(), ..asked }
 }
 
 struct Services;
@@ -103,5 +108,30 @@ impl fmt::Display for UnknownService {
             "the request does not tell which AWS service it is for; {Services}. Put the name into the endpoint URL \
              (https://gateway/bedrock-agent-runtime) or into the header `aws-endpoint-prefix`"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Service;
+
+    #[test]
+    fn the_path_tells_of_a_stream_and_the_body_where_the_path_names_no_model() {
+        let asks = br#"{"stream":true,"max_tokens":5}"#;
+        for (path, body, streamed) in [
+            ("/model/m/converse-stream", &b"{}"[..], true),
+            ("/model/m/invoke-with-response-stream", b"no json", true),
+            ("/retrieveAndGenerateStream", b"{}", true),
+            ("/model/m/invoke", asks, false),
+            ("/%6dodel/m/converse", asks, false),
+            ("/model/stream/converse", b"{}", false),
+            ("/openai/v1/chat/completions", asks, true),
+            ("/openai/v1/chat/completions", b"{}", false),
+        ] {
+            let call =
+                Call { service: Service::BEDROCK_RUNTIME, path: path.into(), query: "".into(), model: None, asked: Asked::default() };
+            assert_eq!(weigh(&call, body).streamed, streamed, "{path}");
+        }
     }
 }

@@ -25,6 +25,8 @@ enum Kind {
     Most,
     /// How many answers are wanted, each with that bound.
     Answers,
+    /// Whether the answer is to come as a stream.
+    Stream,
     /// What holds either.
     Settings,
     /// Names and ids, which no model reads.
@@ -45,6 +47,7 @@ fn kind(key: &[u8]) -> Kind {
         | b"max_output_tokens"
         | b"max_new_tokens" => Kind::Most,
         b"n" | b"num_generations" => Kind::Answers,
+        b"stream" => Kind::Stream,
         b"inferenceConfig" | b"textGenerationConfig" => Kind::Settings,
         b"role" | b"type" | b"format" | b"model" | b"modelId" | b"media_type" | b"anthropic_version" | b"anthropic_beta" | b"id"
         | b"toolUseId" | b"tool_use_id" | b"tool_call_id" | b"call_id" | b"signature" | b"detail" => Kind::Label,
@@ -58,6 +61,7 @@ pub(super) fn weigh(body: &[u8]) -> Asked {
     let mut weight = Weight {
         asked: Asked::default(),
         answers: 1,
+        stream: None,
         kind: Kind::Text,
         within: Kind::Text,
         settings: false,
@@ -70,19 +74,26 @@ pub(super) fn weigh(body: &[u8]) -> Asked {
         rest = match byte {
             b'"' => weight.string(after),
             b'0'..=b'9' if matches!(weight.kind, Kind::Most | Kind::Answers) => weight.number(rest),
+            b't' | b'f' if weight.kind == Kind::Stream => {
+                weight.switch(rest);
+                after
+            }
             _ => {
                 weight.punctuation(*byte);
                 after
             }
         };
     }
-    Asked { max_tokens: weight.asked.max_tokens.map(|most| most.saturating_mul(weight.answers)), ..weight.asked }
+    let max_tokens = weight.asked.max_tokens.map(|most| most.saturating_mul(weight.answers));
+    Asked { max_tokens, streamed: weight.stream == Some(true), ..weight.asked }
 }
 
 struct Weight {
     asked: Asked,
     /// How many are wanted.
     answers: u64,
+    /// Whether every word about it says that the answer is to be a stream; none without a word.
+    stream: Option<bool>,
     /// Of the value under the last key.
     kind: Kind,
     /// Of the object that began last.
@@ -124,7 +135,7 @@ impl Weight {
         }
         let is_medium = match self.kind {
             Kind::Label => return rest,
-            Kind::Text | Kind::Most | Kind::Answers | Kind::Settings => false,
+            Kind::Text | Kind::Most | Kind::Answers | Kind::Stream | Kind::Settings => false,
             Kind::Medium => true,
             Kind::Data => is_base64(text),
             Kind::Address => self.within == Kind::Medium,
@@ -153,6 +164,14 @@ impl Weight {
         }
         self.kind = Kind::Text;
         rest
+    }
+
+    /// Of two words the one counts by which more is reserved: that it is no stream.
+    fn switch(&mut self, bytes: &[u8]) {
+        if self.depth == 1 {
+            self.stream = Some(bytes.starts_with(b"true") && self.stream != Some(false));
+        }
+        self.kind = Kind::Text;
     }
 
     fn punctuation(&mut self, byte: u8) {
@@ -245,6 +264,27 @@ mod tests {
         assert_eq!(weigh(br#"{"max_tokens":1,"messages":[],"max_tokens":50}"#).max_tokens, Some(50));
         assert_eq!(weigh(br#"{"n":3,"max_tokens":10,"messages":[]}"#).max_tokens, Some(30), "each of three answers");
         assert_eq!(weigh(br#"{"max_tokens":99999999999999999999999}"#).max_tokens, Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_body_asks_for_a_stream_by_its_own_word_only() {
+        for (body, streamed) in [
+            (r#"{"stream":true,"messages":[]}"#, true),
+            (r#"{"model":"m", "stream" : true }"#, true),
+            (r#"{"stream":true,"stream":true}"#, true),
+            (r#"{"stream":false,"stream":true}"#, false),
+            (r#"{"stream":true,"stream":false}"#, false),
+            (r#"{"stream":false,"tools":[true]}"#, false),
+            (r#"{"stream":null,"store":true}"#, false),
+            (r#"{"stream":"true"}"#, false),
+            (r#"{"stream":[true]}"#, false),
+            (r#"{"stream":{"stream":true}}"#, false),
+            (r#"{"stream_options":{"stream":true}}"#, false),
+            (r#"{"prompt":"\"stream\":true"}"#, false),
+            (r#"{"messages":[{"stream":true}]}"#, false),
+        ] {
+            assert_eq!(weigh(body.as_bytes()).streamed, streamed, "{body}");
+        }
     }
 
     #[test]

@@ -219,7 +219,8 @@ fn of<'a>(value: &'a Value, field: &str) -> &'a Value {
 /// A value as a cell shows it.
 fn text(value: &Value) -> String {
     match value {
-        Value::Null => String::new(),
+        Value::Null | Value::Bool(false) => String::new(),
+        Value::Bool(true) => "yes".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn rules_and_grants_are_two_tables() {
         let told = json!({
-            "rules": [{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant", "user"] }],
+            "rules": [{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant", "user"], "shadow": false }],
             "grants": [{ "id": 1, "tenant": "a\u{1b}", "user": null, "rule": "rpm", "more": "100", "count": "requests", "until": "u", "state": "in force", "note": "" }],
         });
         let lines: Vec<String> = listed(&told).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();

@@ -60,7 +60,7 @@ fn every_golden_file_of_prices_reads_as_its_text_says() {
 fn the_gateway_yaml_at_the_root_is_valid() {
     let config = Config::load(&root().join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.listeners.len(), 2);
-    assert_eq!(config.limits.len(), 1);
+    assert_eq!(config.limits.len(), 4);
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub struct Service {
     pub signing_name: &'static str,
     /// How its host name is made.
     pub hosts: HostRule,
+    /// Whether models answer its calls, so that what is posted to it uses tokens.
+    pub answers_by_models: bool,
 }
 
 /// How a service's host name follows from its prefix and the region's partition.
@@ -23,12 +25,28 @@ pub enum HostRule {
     DualStackOnly,
 }
 
+/// The table's words for who answers.
+enum Answers {
+    ByModels,
+    Otherwise,
+}
+
+impl Answers {
+    const fn by_models(self) -> bool {
+        matches!(self, Self::ByModels)
+    }
+}
+
 macro_rules! services {
-    ($($name:ident: $prefix:literal, $signing:literal, $hosts:ident;)*) => {
+    ($($name:ident: $prefix:literal, $signing:literal, $hosts:ident, $answers:ident;)*) => {
         impl Service {
             $(#[doc = concat!("`", $prefix, "`, signed as `", $signing, "`.")]
-            pub const $name: &'static Service =
-                &Service { prefix: $prefix, signing_name: $signing, hosts: HostRule::$hosts };)*
+            pub const $name: &'static Service = &Service {
+                prefix: $prefix,
+                signing_name: $signing,
+                hosts: HostRule::$hosts,
+                answers_by_models: Answers::$answers.by_models(),
+            };)*
         }
         /// Every service.
         pub const SERVICES: &[&Service] = &[$(Service::$name),*];
@@ -36,18 +54,18 @@ macro_rules! services {
 }
 
 services! {
-    BEDROCK: "bedrock", "bedrock", Standard;
-    BEDROCK_RUNTIME: "bedrock-runtime", "bedrock", Standard;
-    BEDROCK_AGENT: "bedrock-agent", "bedrock", Standard;
-    BEDROCK_AGENT_RUNTIME: "bedrock-agent-runtime", "bedrock", Standard;
-    BEDROCK_DATA_AUTOMATION: "bedrock-data-automation", "bedrock", Standard;
-    BEDROCK_DATA_AUTOMATION_RUNTIME: "bedrock-data-automation-runtime", "bedrock", Standard;
-    BEDROCK_AGENTCORE: "bedrock-agentcore", "bedrock-agentcore", Standard;
-    BEDROCK_AGENTCORE_CONTROL: "bedrock-agentcore-control", "bedrock-agentcore", Standard;
-    BEDROCK_MANTLE: "bedrock-mantle", "bedrock-mantle", DualStackOnly;
-    AGENT_REGISTRY: "agent-registry", "agent-registry", DualStackOnly;
-    AGENT_REGISTRY_CONTROL: "agent-registry-control", "agent-registry", DualStackOnly;
-    NOVA_ACT: "nova-act", "nova-act", Standard;
+    BEDROCK: "bedrock", "bedrock", Standard, Otherwise;
+    BEDROCK_RUNTIME: "bedrock-runtime", "bedrock", Standard, ByModels;
+    BEDROCK_AGENT: "bedrock-agent", "bedrock", Standard, Otherwise;
+    BEDROCK_AGENT_RUNTIME: "bedrock-agent-runtime", "bedrock", Standard, ByModels;
+    BEDROCK_DATA_AUTOMATION: "bedrock-data-automation", "bedrock", Standard, Otherwise;
+    BEDROCK_DATA_AUTOMATION_RUNTIME: "bedrock-data-automation-runtime", "bedrock", Standard, Otherwise;
+    BEDROCK_AGENTCORE: "bedrock-agentcore", "bedrock-agentcore", Standard, Otherwise;
+    BEDROCK_AGENTCORE_CONTROL: "bedrock-agentcore-control", "bedrock-agentcore", Standard, Otherwise;
+    BEDROCK_MANTLE: "bedrock-mantle", "bedrock-mantle", DualStackOnly, ByModels;
+    AGENT_REGISTRY: "agent-registry", "agent-registry", DualStackOnly, Otherwise;
+    AGENT_REGISTRY_CONTROL: "agent-registry-control", "agent-registry", DualStackOnly, Otherwise;
+    NOVA_ACT: "nova-act", "nova-act", Standard, Otherwise;
 }
 
 impl Service {
@@ -55,5 +73,16 @@ impl Service {
     #[must_use]
     pub fn by_prefix(prefix: &str) -> Option<&'static Self> {
         SERVICES.iter().copied().find(|service| service.prefix.eq_ignore_ascii_case(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_answer_three_services() {
+        let answering: Vec<&str> = SERVICES.iter().filter(|service| service.answers_by_models).map(|service| service.prefix).collect();
+        assert_eq!(answering, ["bedrock-runtime", "bedrock-agent-runtime", "bedrock-mantle"]);
     }
 }

@@ -78,11 +78,15 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let bytes = body.bytes.as_deref().unwrap_or_default();
     let by_head = call.model.is_some();
     let model = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)?;
-    if by_head || model.is_some() {
+    // What is read, listed or deleted uses no model, nor does what is set up under a model's name.
+    let is_for_a_model = call.service.answers_by_models && matches!(method, "POST" | "PUT");
+    if is_for_a_model || model.is_some() {
         // Held twice, it would be copied.
         exchange.known.call = None;
         let told = Arc::make_mut(&mut call);
-        told.asked = call::weigh(bytes);
+        if is_for_a_model {
+            told.asked = call::weigh(told, bytes);
+        }
         told.model = model.or_else(|| told.model.take());
         exchange.known.call = Some(Arc::clone(&call));
     }

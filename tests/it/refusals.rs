@@ -368,3 +368,25 @@ async fn the_refusal_of_a_head_request_has_no_body() {
     raw.send(ask(&world).wire()).await;
     assert_eq!(raw.answer().await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_models_answer_is_weighed_and_nothing_else() {
+    let world = world("limits: [{ name: tiny, count: tokens, rate: 1/hour, per: global }]").await;
+    let prefix = |name: &str| format!("aws-endpoint-prefix: {name}\r\n");
+    let status = async |path: &str, service: &str, body: &str| {
+        raw_call(world.plain, post(path, &world.token, &prefix(service), body.as_bytes())).await.status.as_u16()
+    };
+    let question = r#"{"inputText":"a question"}"#;
+    assert_eq!(status(CONVERSE, "bedrock-runtime", &String::from_utf8(converse("one two")).unwrap()).await, 400);
+    assert_eq!(
+        status("/agents/A/agentAliases/B/sessions/C/text", "bedrock-agent-runtime", question).await,
+        400,
+        "an agent's models read it"
+    );
+    assert_eq!(refusals(&world, "asks_too_much").await, 2.0);
+    // What is set up under a model's name uses none.
+    let batch = r#"{"modelId":"amazon.nova-lite-v1:0","jobName":"a name of some length"}"#;
+    status("/model-invocation-job", "bedrock", batch).await;
+    status("/agents/", "bedrock-agent", question).await;
+    assert_eq!(refusals(&world, "asks_too_much").await, 2.0);
+}

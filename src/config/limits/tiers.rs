@@ -56,3 +56,42 @@ pub(in super::super) fn scaled_burst(count: Count, (amount, period, burst): (u64
     let over = u128::from(amount).saturating_mul((theirs / ours).max(1).into()).max(1);
     u64::try_from(times / over).unwrap_or(u64::MAX).clamp(1, count.most_units())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_mins(1);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    #[test]
+    fn a_tiers_burst_is_to_its_rate_as_the_rules_is() {
+        let scaled = |rule, tier| scaled_burst(Count::Requests, rule, tier);
+        assert_eq!(scaled((600, MINUTE, 100), (1_200, MINUTE)), 200);
+        assert_eq!(scaled((600, MINUTE, 10), (7, SECOND)), 7, "420 a minute");
+        assert_eq!(scaled((10, SECOND, 10), (600, HOUR)), 1, "a sixtieth, and never nothing");
+        assert_eq!(scaled((1, HOUR, 1_000_000_000), (1_000_000_000, SECOND)), 1_000_000_000, "never beyond the most");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_burst_overflows_or_is_nothing(
+            amount in 1..=Count::Usd.most_units(), burst in 1..=Count::Usd.most_units(), tier in 1..=Count::Usd.most_units(), which in 0_usize..9,
+        ) {
+            let periods = [SECOND, MINUTE, HOUR];
+            let (ours, theirs) = (periods[which / 3], periods[which % 3]);
+            let scaled = scaled_burst(Count::Usd, (amount, ours, burst), (tier, theirs));
+            let (ours, theirs) = (ours.as_secs(), theirs.as_secs());
+            let product = |one: u64, other: u64, times: u64| (u128::from(one) * u128::from(other)).checked_mul(times.max(1).into());
+            // Crosswise, as fractions are compared; of the two sides, one has a factor at most, and alone may overflow.
+            let fits = |burst_of_tier: u64| match (product(burst_of_tier, amount, theirs / ours), product(burst, tier, ours / theirs)) {
+                (Some(used), Some(all)) => used <= all,
+                (_, None) => true,
+                (None, Some(_)) => false,
+            };
+            proptest::prop_assert!(scaled == 1 || fits(scaled), "{scaled}");
+            proptest::prop_assert!(scaled == Count::Usd.most_units() || !fits(scaled + 1), "{scaled}");
+        }
+    }
+}

@@ -57,3 +57,28 @@ impl FromValue for Zone {
         Self::named(text).map_or_else(unknown, Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_has_one_name_in_whatever_case_it_is_written() {
+        let zone = Zone::named("EUROPE/berlin").unwrap();
+        assert_eq!((zone, zone.name()), (Zone::named("Europe/Berlin").unwrap(), "Europe/Berlin"));
+        assert!(std::ptr::eq(zone.name(), Zone::named("europe/BERLIN").unwrap().name()), "kept once");
+        assert_eq!(Zone::named("utc"), Some(Zone::UTC));
+        for name in ["", "Nowhere/Else", "Local", "../etc/localtime", "CET-1", "Etc/Unknown"] {
+            assert_eq!(Zone::named(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_zone_of_the_database_is_one() {
+        let names: Vec<String> = TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect();
+        assert!(names.len() > 500);
+        for name in names {
+            assert_eq!(Zone::named(&name).map(Zone::name), Some(&*name));
+        }
+    }
+}

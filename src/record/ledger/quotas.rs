@@ -14,7 +14,7 @@ use crate::domain::{Quota, QuotaChange, Subject};
 
 /// No period is longer, in seconds: a month of 31 days, and what time zones and the clocks in them come to.
 const LONGEST: i64 = 32 * 86_400;
-/// A period that begins more than so many seconds from now was told by a clock that was wrong. Limits wait for one that goes back by less.
+/// A period that begins more than so many seconds from now was told by a clock that was wrong, and is over. One that begins sooner will come.
 const WRONG: i64 = 86_400;
 /// Rows are deleted so long after their period began.
 const KEEP: Duration = Duration::from_hours(62 * 24);
@@ -106,17 +106,21 @@ impl Changes {
         let mut statement = transaction.prepare(
             "INSERT INTO quotas (rule, count, tenant, user, grp, model, key, address, starts, used)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, max(?10, 0))
-             ON CONFLICT DO UPDATE SET starts = ?9, used = CASE
+             ON CONFLICT DO UPDATE SET
+             starts = CASE WHEN ?9 < starts AND starts <= ?11 THEN starts ELSE ?9 END,
+             used = CASE
                 WHEN ?9 > starts THEN ?10
                 WHEN ?10 > 0 AND used > 9223372036854775807 - ?10 THEN 9223372036854775807
                 ELSE max(used + ?10, 0) END
-             WHERE ?9 = starts OR (?9 > starts AND ?10 > 0) OR (?9 < starts AND starts > ?11)",
+             WHERE ?9 = starts OR (?9 > starts AND ?10 > 0)
+                OR (?9 < starts AND starts > ?11) OR (?9 < starts AND starts > ?12 AND ?10 > 0)",
         )?;
-        let wrong = seconds(now).saturating_add(WRONG);
+        // Where the row's period is to come soon, what is used before counts in it, and what is given back does not: that may be of calls of a period long over.
+        let (now, wrong) = (seconds(now), seconds(now).saturating_add(WRONG));
         for (key, delta) in changes {
             let [rule, count, tenant, user, group, model, name, address] = key.names();
             let starts = i64::try_from(key.starts).unwrap_or(i64::MAX);
-            statement.execute(params![rule, count, tenant, user, group, model, name, address, starts, delta, wrong])?;
+            statement.execute(params![rule, count, tenant, user, group, model, name, address, starts, delta, wrong, now])?;
         }
         Ok(())
     }

@@ -117,6 +117,8 @@ fn what_was_used_under_a_clock_that_was_ahead_is_used_of_the_present_period() {
     ledger.quota(&change("beta", TODAY + DAY, 100));
     ledger.quota(&change("beta", TODAY, -50));
     assert_eq!(used_of(&ledger)[1], ("beta".into(), 1, 100));
+    ledger.quota(&change("beta", TODAY, 5));
+    assert_eq!(used_of(&ledger)[1], ("beta".into(), 1, 105), "what is used before it comes is used of it");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
 mod keys;
+mod limits;
 mod period;
 mod prices;
 mod reconcile;
@@ -63,6 +64,9 @@ enum Command {
     /// Issue, list and revoke API keys and AWS credentials
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Show the limits of a gateway that runs, and grant more than they give
+    #[command(subcommand)]
+    Limits(limits::Limits),
     /// Show the prices of tokens: the whole table, or what prices one model
     Prices(prices::Asked),
     /// Show who used what and what it cost, from the ledger; also while a gateway writes it
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
+        Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
         Command::Usage(command) => command.run(Clock::System.wall()).map(|answer| print!("{answer}")),
         Command::Reconcile(command) => return reconciled(command.run(Clock::System.wall())),

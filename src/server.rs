@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Admin, Condition, Readiness, credentials_of};
 use crate::config::Config;
 use crate::config::identity::Method;
+use crate::config::limits::Bound;
 use crate::config::listeners::Listener as ListenerConfig;
 use crate::domain::{Clock, Subject};
 use crate::identity::{IssuedKeys, Look};
@@ -70,6 +71,7 @@ impl Running {
     pub fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let live = Arc::new(Live::build(config, clock)?);
         let snapshot = Snapshot::build(config, &live)?;
+        snapshot.restore(&live)?;
         let header_timeout = config.firewall.header_timeout;
         let bind = |listener| Listener::bind(listener, header_timeout);
         let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
@@ -108,6 +110,9 @@ impl Running {
         }
         if config.identity.iter().any(|method| matches!(method, Method::Anonymous(_))) {
             tracing::warn!("authorization is off for callers without a credential: `identity` has `anonymous`");
+        }
+        if !running.live.recorder.has_ledger() && config.limits.iter().any(|rule| matches!(rule.bound, Bound::Quota { .. })) {
+            tracing::warn!("quotas begin anew at each start: name a file for them in gateway.yaml as `record.ledger`");
         }
         running.serving.met();
         Ok(running)
@@ -304,7 +309,8 @@ impl Running {
 
     /// The admin listener answers until the very end, so that a drain can be watched.
     fn accept_admin(&self, listener: Listener, config: &Config, shutdown: watch::Receiver<bool>) {
-        let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone(), config);
+        let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone(), config)
+            .granting(self.live.grant_book.clone());
         let (app, kill) = (Arc::new(HttpServer::new_app(admin)), self.kill.clone());
         let handle = move |connection: Connection| {
             let (app, shutdown, kill) = (Arc::clone(&app), shutdown.clone(), kill.clone());

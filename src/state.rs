@@ -3,16 +3,20 @@
 //! A [`Snapshot`] follows from the configuration: immutable, built whole, swapped at once; a request keeps the one it began with. [`Live`] is what a
 //! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
 
-use std::sync::Arc;
+mod grants;
+
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+
+pub use self::grants::{GrantBook, Wish};
 
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, QuotaChange};
 use crate::firewall::{BodyMemory, Firewall};
 use crate::identity::{Identity, IdentityError};
-use crate::limits::{Buckets, Grants, Limits, Observer};
+use crate::limits::{Buckets, Grants, Limits, Now, Observer};
 use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, RecordError, Recorder};
@@ -69,6 +73,8 @@ pub struct Live {
     pub buckets: Arc<Buckets>,
     /// What was granted beyond the rules.
     pub grants: Arc<Grants>,
+    /// Where grants are made and revoked; none without a ledger.
+    pub grant_book: Option<Arc<GrantBook>>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// Every count.
@@ -86,11 +92,19 @@ impl Live {
     /// Where the access log or the ledger can't be had, or spans can't be exported.
     pub fn build(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::build(&config.record.metrics, config.upstreams.len()));
+        let recorder = Arc::new(Recorder::build_at(&config.record, Arc::clone(&metrics), clock.clone())?);
+        let grants = Arc::<Grants>::default();
+        let book = || GrantBook::new(Arc::clone(&recorder), Arc::clone(&grants), clock.clone());
+        let grant_book = recorder.has_ledger().then(|| Arc::new(book()));
+        if let Some(book) = &grant_book {
+            book.open(&config.limits).map_err(RecordError::from)?;
+        }
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
-            grants: Arc::default(),
+            grants,
+            grant_book,
             bodies: BodyMemory::new(config.firewall.body_memory),
-            recorder: Arc::new(Recorder::build(&config.record, Arc::clone(&metrics))?),
+            recorder,
             metrics,
             over: CancellationToken::new(),
             clock,
@@ -122,25 +136,39 @@ impl Snapshot {
                 &config.limits,
                 Arc::clone(&live.buckets),
                 Arc::clone(&live.grants),
-                Arc::new(Scribe(Arc::clone(&live.recorder))),
+                Arc::new(Scribe(Arc::downgrade(&live.recorder))),
             ),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,
         })
     }
+
+    /// Puts back what had been used of quotas when the process before this one ended: once, before anyone is served.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn restore(&self, live: &Live) -> Result<(), BuildError> {
+        let quotas = live.recorder.quotas().map_err(RecordError::from)?;
+        self.limits.restore(&quotas, Now::of(&live.clock));
+        Ok(())
+    }
 }
 
-/// Writes down what happens to limits.
-struct Scribe(Arc<Recorder>);
+/// Writes down what happens to limits. It keeps no recorder alive: the recorder's metrics ask limits what they leave, and so keep them.
+struct Scribe(Weak<Recorder>);
 
 impl Observer for Scribe {
     fn quota(&self, change: QuotaChange) {
-        self.0.quota(&change);
+        if let Some(recorder) = self.0.upgrade() {
+            recorder.quota(&change);
+        }
     }
 
     fn warn(&self, warning: LimitWarning) {
-        self.0.warn(&warning);
+        if let Some(recorder) = self.0.upgrade() {
+            recorder.warn(&warning);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which requests are from another site's page in an operator's browser: those get nothing.
+//! Which requests are from another site's page in an operator's browser: those get nothing. And which are from a browser at all: those change nothing.
 //!
 //! A browser lets a page send requests anywhere and read only what its own site answers. Two ways around that matter here. What another site's page
 //! requests outright, the browser says in `Sec-Fetch-Site` (W3C Fetch Metadata). And a site may have its own name lead to this machine (DNS rebinding),
@@ -6,7 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::HOST;
+use http::HeaderMap;
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
 
@@ -23,6 +24,13 @@ pub(super) fn foreign(request: &Parts, address: SocketAddr) -> Option<String> {
         return None;
     }
     Some(format!("this listens on {address} for this machine alone, and knows no `{host}`: ask for `localhost` or the address"))
+}
+
+/// Why a request may not change anything, for a browser made it; none where none did. A browser names the origin of the page in every request but GET and
+/// HEAD (WHATWG Fetch, section 3.2), whatever page it is; and where it is only told by `Sec-Fetch-Site`, that page may be of another port of this machine.
+pub(super) fn browser(headers: &HeaderMap) -> Option<String> {
+    let is_browsers = headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site");
+    is_browsers.then(|| "no page in a browser may change limits: use `tollgate limits`, or another client".to_owned())
 }
 
 /// Whether a `Host` is `localhost`, a name below it (RFC 6761, section 6.3), or an address: only names can be led elsewhere.

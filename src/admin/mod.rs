@@ -1,9 +1,10 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD only, and changes nothing; no answer holds a secret; what waits for a disk or takes long
-//! happens off the threads that serve.
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), which no browser may do; no answer holds a
+//! secret; what waits for a disk or takes long happens off the threads that serve.
 
+mod grants;
 mod guard;
 mod live;
 mod page;
@@ -35,6 +36,7 @@ use self::shown::Shown;
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::record::Metrics;
+use crate::state::GrantBook;
 
 /// The admin listener's application: give it to `pingora::services::listening::Service::new`. Clones are the same one.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct Admin {
     clock: Clock,
     started: SystemTime,
     shown: Arc<ArcSwap<Shown>>,
+    /// None without a ledger.
+    book: Option<Arc<GrantBook>>,
 }
 
 impl Admin {
@@ -51,7 +55,13 @@ impl Admin {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, readiness: Readiness, clock: Clock, config: &Config) -> Self {
         let started = clock.wall();
-        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))) }
+        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))), book: None }
+    }
+
+    /// The same, where operators grant more of limits by `book`.
+    #[must_use]
+    pub fn granting(self, book: Option<Arc<GrantBook>>) -> Self {
+        Self { book, ..self }
     }
 
     /// From now on `config` is what is shown: for a reload.
@@ -67,9 +77,10 @@ impl Admin {
             return in_json(StatusCode::NOT_FOUND, &json!({ "message": format!("nothing is at `{path}`"), "paths": paths }));
         };
         if !matches!(request.method, Method::GET | Method::HEAD) {
-            let message = format!("`{}` answers GET and HEAD", page.path());
+            let methods = page.methods();
+            let message = format!("`{}` answers {methods}", page.path());
             let mut answer = in_json(StatusCode::METHOD_NOT_ALLOWED, &json!({ "message": message }));
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
             return answer;
         }
         let shown = self.shown.load_full();
@@ -81,6 +92,7 @@ impl Admin {
             Page::Figures => self.figures(shown).await,
             Page::Usage => self.usage(query, &shown).await,
             Page::Limits => self.limits(query, &shown),
+            Page::Grants => self.grants(query).await,
             Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
@@ -153,9 +165,10 @@ fn home() -> Response<Vec<u8>> {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let mut answer = self.answer(session.req_header()).await;
+        let is_change = grants::is_change(session.req_header());
+        let mut answer = if is_change { self.change(session).await } else { self.answer(session.req_header()).await };
         if !session.is_body_empty() {
-            // A body means nothing here. Kept alive, the connection would first have to be read to its end.
+            // A body means nothing to most pages. Kept alive, the connection would first have to be read to its end.
             session.set_keepalive(None);
         }
         if session.req_header().method == Method::HEAD {
@@ -182,6 +195,8 @@ enum Page {
     Usage,
     /// The limits, and what is left of them.
     Limits,
+    /// What was granted beyond them.
+    Grants,
     /// What is in force.
     Config,
     Metrics,
@@ -192,7 +207,8 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 8] = [Self::Home, Self::Figures, Self::Usage, Self::Limits, Self::Config, Self::Metrics, Self::Live, Self::Ready];
+    const ALL: [Self; 9] =
+        [Self::Home, Self::Figures, Self::Usage, Self::Limits, Self::Grants, Self::Config, Self::Metrics, Self::Live, Self::Ready];
 
     const fn path(self) -> &'static str {
         match self {
@@ -200,6 +216,7 @@ impl Page {
             Self::Figures => "/live.json",
             Self::Usage => "/usage",
             Self::Limits => "/limits",
+            Self::Grants => "/limits/grants",
             Self::Config => "/config",
             Self::Metrics => "/metrics",
             Self::Live => "/livez",
@@ -207,10 +224,15 @@ impl Page {
         }
     }
 
+    /// The methods that it answers.
+    const fn methods(self) -> &'static str {
+        if matches!(self, Self::Grants) { "GET, HEAD, POST" } else { "GET, HEAD" }
+    }
+
     /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
     const fn tells_figures(self) -> bool {
         match self {
-            Self::Figures | Self::Usage | Self::Limits | Self::Config | Self::Metrics => true,
+            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Config | Self::Metrics => true,
             Self::Home | Self::Live | Self::Ready => false,
         }
     }

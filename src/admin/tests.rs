@@ -106,7 +106,10 @@ async fn it_is_ready_when_every_condition_is_met_and_tells_which_are_not() {
 async fn another_path_names_those_that_there_are() {
     let answer = get(&admin(&Readiness::new()), "/metrics/\"x").await;
     assert_eq!(answer.status(), 404);
-    assert_eq!(answer.json()["paths"], json!(["/", "/live.json", "/usage", "/limits", "/config", "/metrics", "/livez", "/readyz"]));
+    assert_eq!(
+        answer.json()["paths"],
+        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/config", "/metrics", "/livez", "/readyz"])
+    );
 }
 
 #[tokio::test]
@@ -160,7 +163,7 @@ async fn what_is_in_force_is_shown_without_secrets_and_changes_with_a_reload() {
 async fn the_limits_are_told_and_what_is_left_of_them_to_a_tenant() {
     let limits = "limits: [{ name: rpm, count: requests, rate: 600/minute, burst: 50 }]";
     let admin = admin_with(&Readiness::new(), limits);
-    let rules = json!([{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant"] }]);
+    let rules = json!([{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant"], "shadow": false }]);
     assert_eq!(get(&admin, "/limits").await.json(), json!({ "rules": rules }));
     admin.metrics.limits(|tenant| {
         let remaining = if tenant == "a b" { 7 } else { 50 };

@@ -105,8 +105,6 @@ impl Metrics {
         );
         let certificates =
             families.counters("tollgate_certificate_reloads_total", "Changes of certificate files, by what became of them.", &["outcome"]);
-        let ledger_dropped =
-            families.counters("tollgate_ledger_dropped_total", "Exchanges that never reached a table of the ledger.", &["table"]);
         families
             .gauge("tollgate_build_info", "Always 1; the label tells the version.", Some(("version", env!("CARGO_PKG_VERSION"))))
             .set(1);
@@ -138,13 +136,7 @@ impl Metrics {
                 dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
                 errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
             },
-            ledger: LedgerFaults {
-                usage_dropped: ledger_dropped.with_label_values(&["usage"]),
-                exchanges_dropped: ledger_dropped.with_label_values(&["exchanges"]),
-                folded: families
-                    .counter("tollgate_ledger_folded_total", "Exchanges whose names became `other` in the ledger, for want of room."),
-                errors: families.counter("tollgate_ledger_errors_total", "Failures to write, open or prune the ledger."),
-            },
+            ledger: ledger(&families),
             traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
                 "tollgate_identity_key_file_errors_total",
@@ -331,6 +323,19 @@ pub struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What goes wrong with the ledger.
+fn ledger(families: &Families<'_>) -> LedgerFaults {
+    let help = "Exchanges, and changes of quotas, that never reached a table of the ledger.";
+    let dropped = families.counters("tollgate_ledger_dropped_total", help, &["table"]);
+    LedgerFaults {
+        usage_dropped: dropped.with_label_values(&["usage"]),
+        exchanges_dropped: dropped.with_label_values(&["exchanges"]),
+        quotas_dropped: dropped.with_label_values(&["quotas"]),
+        folded: families.counter("tollgate_ledger_folded_total", "Exchanges whose names became `other` in the ledger, for want of room."),
+        errors: families.counter("tollgate_ledger_errors_total", "Failures to write, open or prune the ledger."),
     }
 }
 

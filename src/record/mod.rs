@@ -34,7 +34,7 @@ use std::time::Duration;
 pub use self::entry::Entry;
 pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
-pub use self::ledger::{By, LedgerError, UsageQuery, UsageRow, usage};
+pub use self::ledger::{By, KeptGrant, LedgerError, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
 pub use self::tenants::TenantFigures;
@@ -43,7 +43,7 @@ use self::access_log::AccessLog;
 use self::ledger::Ledger;
 use self::traces::Traces;
 use crate::config::record::Record;
-use crate::domain::{Clock, LimitWarning, Quota, QuotaChange, Trace};
+use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, Trace};
 
 /// How long a shutdown waits for the access log's destination, and again for the ledger's file, to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -74,9 +74,17 @@ impl Recorder {
     /// [`RecordError`]: when the access log's file can't be opened for appending, the ledger can't be used, spans can't be exported, or no thread can be
     /// started.
     pub fn build(config: &Record, metrics: Arc<Metrics>) -> Result<Self, RecordError> {
+        Self::build_at(config, metrics, Clock::System)
+    }
+
+    /// The same, where the ledger goes by `clock`: the one that periods of quotas are told by.
+    ///
+    /// # Errors
+    /// As [`Recorder::build`].
+    pub fn build_at(config: &Record, metrics: Arc<Metrics>, clock: Clock) -> Result<Self, RecordError> {
         let access_log = config.access_log.as_ref().map(|log| AccessLog::start(&log.to, metrics.access_log_faults()));
         let access_log = access_log.transpose().map_err(RecordError::AccessLog)?;
-        let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger, metrics.ledger_faults(), Clock::System)).transpose()?;
+        let ledger = config.ledger.as_ref().map(|ledger| Ledger::start(ledger, metrics.ledger_faults(), clock)).transpose()?;
         if let Some(ledger) = &ledger {
             metrics.sample(Level::LedgerLag, ledger.lag());
         }
@@ -121,7 +129,9 @@ impl Recorder {
 
     /// Writes down that the use of a quota changed, where there is a ledger. Never blocks.
     pub fn quota(&self, change: &QuotaChange) {
-        _ = (&self.ledger, change);
+        if let Some(ledger) = &self.ledger {
+            ledger.quota(change);
+        }
     }
 
     /// Tells operators of a quota that is nearly used up.
@@ -129,12 +139,45 @@ impl Recorder {
         _ = (&self.metrics, warning);
     }
 
-    /// What quotas had been used of when the ledger was last written; nothing where there is none.
+    /// What quotas had been used of when the ledger was last written, where their period may still run; nothing where there is none. It waits for the
+    /// disk.
     ///
     /// # Errors
     /// Where the ledger can't be read.
     pub fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
-        Ok(Vec::new())
+        self.ledger.as_ref().map_or_else(|| Ok(Vec::new()), Ledger::quotas)
+    }
+
+    /// Whether there is a ledger: without one, no quota and no grant outlives the process.
+    #[must_use]
+    pub const fn has_ledger(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    /// Every grant that counts, is revoked, or has ended in the last 30 days, in the order in which they were made; none without a ledger. It waits for
+    /// the disk.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn grants(&self) -> Result<Vec<KeptGrant>, LedgerError> {
+        self.ledger.as_ref().map_or_else(|| Ok(Vec::new()), Ledger::grants)
+    }
+
+    /// Keeps a grant for a rule that counts `count`, under an id that the ledger gives. It waits until that is on the disk, for seconds at most.
+    ///
+    /// # Errors
+    /// Where there is no ledger, it has too many grants, or can't be written.
+    pub fn grant(&self, grant: Grant, count: &'static str) -> Result<KeptGrant, LedgerError> {
+        self.ledger.as_ref().ok_or(LedgerError::Absent)?.grant(grant, count)
+    }
+
+    /// Takes a grant back, and returns it; none where there is no such. One that is revoked already stays as it is. It waits until that is on the disk,
+    /// for seconds at most.
+    ///
+    /// # Errors
+    /// Where there is no ledger, or it can't be written.
+    pub fn revoke(&self, id: u64) -> Result<Option<KeptGrant>, LedgerError> {
+        self.ledger.as_ref().ok_or(LedgerError::Absent)?.revoke(id)
     }
 
     /// Opens the access log's file anew: for SIGHUP, after log rotation has moved it aside. Lines that still wait go to the new file.

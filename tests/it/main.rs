@@ -31,6 +31,7 @@ mod observability;
 mod oidc;
 mod policy;
 mod proxy_protocol;
+mod quotas;
 mod record;
 mod refusals;
 mod scripted;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
 use super::names::{Key, Named, Names};
+use super::quotas::Changes;
 use super::sums::Sums;
 use crate::domain::{Basis, Cost, RequestId, Usage};
 use crate::record::entry::Entry;
 
 /// How much a batch holds. There are two at most, one that fills and one that is being written: some 150 MB where the disk is full, every key is
-/// new, and names are as long as usual.
+/// new, and names are as long as usual; and 128 MiB of quotas.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Keys; what comes beyond goes into its tenant's `other`.
@@ -18,10 +19,12 @@ pub(super) struct Bounds {
     pub(super) keys_and_others: usize,
     /// Single exchanges; what comes beyond is lost, and its usage is not.
     pub(super) exchanges: usize,
+    /// What changes of quotas take, in bytes; what comes beyond is lost. Some 140,000 quotas.
+    pub(super) quotas: usize,
 }
 
 impl Bounds {
-    pub(super) const USUAL: Self = Self { keys: 100_000, keys_and_others: 110_000, exchanges: 100_000 };
+    pub(super) const USUAL: Self = Self { keys: 100_000, keys_and_others: 110_000, exchanges: 100_000, quotas: 64 << 20 };
 }
 
 /// No request id of an upstream is longer, in bytes; Bedrock's have 36.
@@ -41,14 +44,15 @@ pub(super) struct Taken {
     pub(super) exchange_lost: bool,
 }
 
-/// Sums by key, and the exchanges that are kept singly.
+/// Sums by key, the exchanges that are kept singly, and what was used of quotas.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Where the sums of a key are.
     index: HashMap<Key, usize>,
     sums: Vec<Sums>,
     exchanges: Vec<Exchange>,
-    /// When it was begun: as old as its oldest exchange.
+    pub(super) quotas: Changes,
+    /// When it was begun: as old as the oldest that is in it.
     pub(super) begun: Option<Instant>,
 }
 
@@ -131,7 +135,7 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sums.is_empty()
+        self.sums.is_empty() && self.quotas.is_empty()
     }
 
     /// Each key with its sums, those of key `n` in place `n`.
@@ -159,6 +163,7 @@ impl Batch {
         self.sums.shrink_to(KEEP);
         self.exchanges.clear();
         self.exchanges.shrink_to(KEEP);
+        self.quotas.clear();
         self.begun = None;
     }
 }

@@ -48,6 +48,20 @@ pub enum LedgerError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// What was to be written at once was not, and will not be.
+    #[error("ledger `{}`: it did not take the change in time; nothing was changed", .0.display())]
+    Slow(PathBuf),
+    /// There are as many grants as are kept.
+    #[error("ledger `{}`: it keeps {most} grants, those that ended in the last 30 days included, and has them", .file.display())]
+    ManyGrants {
+        /// The file.
+        file: PathBuf,
+        /// So many.
+        most: u32,
+    },
+    /// The gateway has none.
+    #[error("there is no ledger: name a file for it in gateway.yaml, as in `record: {{ ledger: /var/lib/tollgate/ledger.sqlite }}`")]
+    Absent,
     /// The thread that writes can't be started.
     #[error("no thread for the ledger: {0}")]
     Thread(io::Error),

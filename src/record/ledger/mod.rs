@@ -1,13 +1,16 @@
-//! What was used, by hour, tenant, user, model, upstream and operation, in an `SQLite` file; and for a while, each exchange by itself.
+//! What was used, by hour, tenant, user, model, upstream and operation, in an `SQLite` file; and for a while, each exchange by itself. And what of limits
+//! outlives the process: how much is used of quotas, and what was granted beyond them.
 //!
 //! Invariants: an exchange is in the file once or not at all, and within a second where the disk allows; whatever way the process ends, only that
 //! second can be missing. No request waits for the disk. Memory is bounded. `docs/ledger.md` is the contract of the file.
 
 mod batch;
 mod error;
+mod grants;
 mod invocations;
 mod names;
 mod query;
+mod quotas;
 mod reconcile;
 mod schema;
 mod store;
@@ -17,28 +20,36 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use self::batch::Bounds;
+use self::batch::{Batch, Bounds};
+use self::grants::{Asked, Claim, Done, Order};
 use self::names::Names;
 use self::store::{Open, Store};
 use self::writer::{Shared, Writer};
 use super::complaints::Complaints;
 use super::entry::Entry;
 use crate::config::record::Ledger as Config;
-use crate::domain::Clock;
+use crate::domain::{Clock, Grant, Quota, QuotaChange};
 
 pub use self::error::LedgerError;
+pub use self::grants::KeptGrant;
 pub use self::invocations::{InvocationLogs, UnreadableLog};
 pub use self::query::{By, UsageQuery, UsageRow, usage};
 pub use self::reconcile::{Compared, Counted, ReconcileError, Reconciliation, reconcile};
 
 /// Seconds in an hour.
 const HOUR: i64 = 3600;
+/// An order is done or called off after so long.
+const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+/// So many orders wait at most.
+const MOST_ORDERS: usize = 64;
 
 /// The counters of what went wrong.
 #[derive(Clone)]
@@ -47,6 +58,8 @@ pub(super) struct Faults {
     pub(super) usage_dropped: IntCounter,
     /// Exchanges that were to be kept singly, and are not.
     pub(super) exchanges_dropped: IntCounter,
+    /// Changes of quotas that never reached the file.
+    pub(super) quotas_dropped: IntCounter,
     /// Exchanges whose user, model and operation became `other`, for want of room.
     pub(super) folded: IntCounter,
     /// Failures to write, open or prune the file.
@@ -55,6 +68,7 @@ pub(super) struct Faults {
 
 /// The way into the file. Dropping it lets the writer finish what is there, without waiting for it: [`Ledger::flush`] waits.
 pub(super) struct Ledger {
+    file: PathBuf,
     shared: Arc<Shared>,
     faults: Faults,
     clock: Clock,
@@ -90,7 +104,7 @@ impl Ledger {
             drop(held);
         };
         thread::Builder::new().name("ledger".to_owned()).spawn(write).map_err(LedgerError::Thread)?;
-        Ok(Self { shared, faults, clock, bounds, singly: !config.keep_exchanges.is_zero() })
+        Ok(Self { file: config.file.clone(), shared, faults, clock, bounds, singly: !config.keep_exchanges.is_zero() })
     }
 
     /// Takes in an exchange that has ended, where it is known who called. Never blocks for longer than another does the same; allocates nothing
@@ -98,16 +112,7 @@ impl Ledger {
     pub(super) fn note(&self, entry: &Entry<'_>) {
         let Some(principal) = entry.principal else { return };
         let names = Names::of(entry, principal);
-        let mut queue = self.shared.queue.lock();
-        if queue.waiting.begun.is_none() {
-            queue.waiting.begun = Some(self.clock.monotonic());
-        }
-        let taken = queue.waiting.add(names, entry, self.singly, self.bounds);
-        let wake = std::mem::take(&mut queue.idle);
-        drop(queue);
-        if wake {
-            self.shared.to_writer.notify_one();
-        }
+        let taken = self.gather(|batch| batch.add(names, entry, self.singly, self.bounds));
         for (happened, counter) in [
             (taken.folded, &self.faults.folded),
             (taken.usage_lost, &self.faults.usage_dropped),
@@ -116,6 +121,74 @@ impl Ledger {
             if happened {
                 counter.inc();
             }
+        }
+    }
+
+    /// Takes in that the use of a quota changed. Never blocks for longer than another does the same.
+    pub(super) fn quota(&self, change: &QuotaChange) {
+        let key = quotas::Key::of(change);
+        if !self.gather(|batch| batch.quotas.add(key, change.delta, self.bounds.quotas)) {
+            self.faults.quotas_dropped.inc();
+        }
+    }
+
+    fn gather<T>(&self, add: impl FnOnce(&mut Batch) -> T) -> T {
+        let mut queue = self.shared.queue.lock();
+        if queue.waiting.begun.is_none() {
+            queue.waiting.begun = Some(self.clock.monotonic());
+        }
+        let added = add(&mut queue.waiting);
+        let wake = std::mem::take(&mut queue.idle);
+        drop(queue);
+        if wake {
+            self.shared.to_writer.notify_one();
+        }
+        added
+    }
+
+    /// What is used of the quotas whose period may still run. It reads the file, and waits for the disk.
+    pub(super) fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
+        quotas::read(&schema::open_to_read(&self.file)?, self.clock.wall()).map_err(LedgerError::sqlite(&self.file))
+    }
+
+    /// Every grant, in the order in which they were made, until 30 days after its end. It reads the file, and waits for the disk.
+    pub(super) fn grants(&self) -> Result<Vec<KeptGrant>, LedgerError> {
+        grants::read(&schema::open_to_read(&self.file)?, self.clock.wall()).map_err(LedgerError::sqlite(&self.file))
+    }
+
+    /// Keeps a grant under an id of its own, for a rule that counts so. It waits until that is on the disk.
+    pub(super) fn grant(&self, grant: Grant, count: &'static str) -> Result<KeptGrant, LedgerError> {
+        match self.order(Order::Make(grant, count))? {
+            Done::Kept(kept) => Ok(kept),
+            Done::Full => Err(LedgerError::ManyGrants { file: self.file.clone(), most: grants::MOST }),
+            Done::Unknown => Err(LedgerError::Slow(self.file.clone())),
+        }
+    }
+
+    /// Revokes a grant; none where there is no such. It waits until that is on the disk.
+    pub(super) fn revoke(&self, id: u64) -> Result<Option<KeptGrant>, LedgerError> {
+        match self.order(Order::Revoke(id))? {
+            Done::Kept(kept) => Ok(Some(kept)),
+            Done::Unknown | Done::Full => Ok(None),
+        }
+    }
+
+    /// Has the writer do something, and waits for its end. Where that does not come in time it is called off, and is never done.
+    fn order(&self, order: Order) -> Result<Done, LedgerError> {
+        let (claim, slow) = (Claim::default(), || LedgerError::Slow(self.file.clone()));
+        let (answer, answered) = sync_channel(1);
+        let mut queue = self.shared.queue.lock();
+        if queue.orders.len() >= MOST_ORDERS {
+            return Err(slow());
+        }
+        queue.orders.push(Asked { order, claim: claim.clone(), answer });
+        drop(queue);
+        self.shared.to_writer.notify_one();
+        match answered.recv_timeout(ORDER_PATIENCE) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Timeout) if claim.take() => Err(slow()),
+            // It is being done: that is a matter of a lock and a sync.
+            Err(_) => answered.recv().unwrap_or_else(|_| Err(slow())),
         }
     }
 

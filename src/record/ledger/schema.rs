@@ -22,8 +22,10 @@ const BUSY: Duration = Duration::from_secs(2);
 const HAND_OVER: Duration = Duration::from_millis(20);
 const HAND_OVER_TRIES: u32 = 50;
 
-/// What brings a file from each version to the next: the first from an empty file to version 1. A step that was released is never edited.
-pub(super) const STEPS: [&str; 1] = ["
+/// What brings a file from each version to the next: the first from an empty file to version 1, the second to version 2, which knows
+/// quotas and grants. A step that was released is never edited.
+pub(super) const STEPS: [&str; 2] = [
+    "
     CREATE TABLE usage (
         hour INTEGER NOT NULL,
         tenant TEXT NOT NULL,
@@ -79,7 +81,35 @@ pub(super) const STEPS: [&str; 1] = ["
         seq INTEGER NOT NULL,
         at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE quotas (
+        rule TEXT NOT NULL,
+        count TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        user TEXT NOT NULL,
+        grp TEXT NOT NULL,
+        model TEXT NOT NULL,
+        key TEXT NOT NULL,
+        address TEXT NOT NULL,
+        starts INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        PRIMARY KEY (rule, count, tenant, user, grp, model, key, address)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE grants (
+        id INTEGER PRIMARY KEY,
+        rule TEXT NOT NULL,
+        count TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        user TEXT NOT NULL,
+        more INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        made INTEGER NOT NULL,
+        note TEXT NOT NULL,
+        revoked INTEGER
+    ) STRICT;
+",
+];
 
 /// The right to write a ledger: a lock on `FILE.lock`. The system takes it back from a process that ends in whatever way.
 ///
@@ -122,11 +152,14 @@ pub(super) fn open_to_write(file: &Path) -> Result<Connection, LedgerError> {
 
 /// Opens the file for reading, beside a gateway that writes it.
 pub(super) fn open_to_read(file: &Path) -> Result<Connection, LedgerError> {
-    // It says `unable to open database file`, and no more.
-    drop(File::open(file).map_err(LedgerError::file(file))?);
     let told = LedgerError::sqlite(file);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags).map_err(&told)?;
+    // It says `unable to open database file`, and no more: so the system is asked, but only then. The gateway itself reads its ledger, too, and to close
+    // any handle of the file would drop the locks that its writer has on it.
+    let connection = Connection::open_with_flags(file, flags).map_err(|error| match File::open(file) {
+        Err(why) => LedgerError::file(file)(why),
+        Ok(_) => told(error),
+    })?;
     connection.busy_timeout(BUSY).map_err(&told)?;
     let (found, known) = (version(&connection, file)?, newest(&STEPS));
     if found > known {

@@ -11,9 +11,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::LedgerError;
 use super::batch::Batch;
+use super::grants::{Done, Order};
 use super::query::seconds;
 use super::schema::open_to_write;
 use super::sums::{COLUMNS, MOST};
+use super::{grants, quotas};
 use crate::domain::{Cost, RequestId};
 
 /// Single exchanges deleted in one transaction: some tens of milliseconds of the writer's time.
@@ -59,6 +61,7 @@ impl Store {
                 return Ok(());
             }
             insert(&transaction, batch, &upsert)?;
+            batch.quotas.write(&transaction, now)?;
             transaction.execute(
                 "INSERT INTO batches (writer, seq, at) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET seq = excluded.seq, at = excluded.at",
@@ -83,8 +86,15 @@ impl Store {
                 params![exchanges, STEP],
             )?;
             connection.execute("DELETE FROM batches WHERE at < ?1 AND writer <> ?2", params![notes, writer])?;
-            Ok(deleted + single > 0)
+            let quotas = quotas::prune(connection, now, STEP)?;
+            grants::prune(connection, now)?;
+            Ok(deleted + single + quotas > 0)
         })
+    }
+
+    /// Makes or revokes a grant.
+    pub(super) fn order(&mut self, order: &Order, now: SystemTime) -> Result<Done, LedgerError> {
+        self.with_connection(|connection| order.execute(connection, now))
     }
 
     /// A connection that failed is not used again: after a full disk, a new one finds its way out of what the old one left.

@@ -1,4 +1,4 @@
-//! The thread `ledger`: it writes what has gathered, twice a second, and deletes what is too old, once an hour.
+//! The thread `ledger`: it writes what has gathered, twice a second, does what is ordered at once, and deletes what is too old, once an hour.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::warn;
 
 use super::batch::Batch;
+use super::grants::Asked;
 use super::store::Store;
 use super::{Faults, LedgerError};
 use crate::domain::Clock;
@@ -33,6 +34,8 @@ pub(super) struct Shared {
 pub(super) struct Queue {
     /// What gathers.
     pub(super) waiting: Batch,
+    /// Grants to be made and revoked; somebody waits for each.
+    pub(super) orders: Vec<Asked>,
     /// When the batch in the writer's hands was begun.
     writing_since: Option<Instant>,
     /// How many batches the writer has taken.
@@ -70,11 +73,14 @@ impl Writer {
         let mut batch = Batch::default();
         let mut prune_at = self.clock.monotonic();
         loop {
-            let close = self.next_batch(&mut batch, prune_at);
+            let (close, orders) = self.next_batch(&mut batch, prune_at);
             if !batch.is_empty() {
                 self.write(&batch);
             }
             self.settle(&mut batch);
+            for asked in orders {
+                self.obey(&asked);
+            }
             if close {
                 return;
             }
@@ -84,27 +90,33 @@ impl Writer {
         }
     }
 
-    /// Waits for exchanges, orders or the time to prune, and swaps what waits for the empty `batch`. Returns whether it is the last.
-    fn next_batch(&self, batch: &mut Batch, prune_at: Instant) -> bool {
+    /// Waits for exchanges, orders or the time to prune, and swaps what waits for the empty `batch`. Returns whether it is the last, and the orders.
+    fn next_batch(&self, batch: &mut Batch, prune_at: Instant) -> (bool, Vec<Asked>) {
         let mut queue = self.shared.queue.lock();
         queue.idle = true;
         let until = prune_at.saturating_duration_since(self.clock.monotonic());
-        let nothing = |queue: &mut Queue| queue.waiting.is_empty() && !queue.hurry && !queue.close;
+        let nothing = |queue: &mut Queue| queue.waiting.is_empty() && queue.orders.is_empty() && !queue.hurry && !queue.close;
         _ = self.shared.to_writer.wait_while_for(&mut queue, nothing, until);
         queue.idle = false;
         if !queue.waiting.is_empty() {
-            _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| !queue.hurry && !queue.close, GATHER);
+            _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| queue.orders.is_empty() && !queue.hurry && !queue.close, GATHER);
         }
         queue.hurry = false;
         std::mem::swap(&mut queue.waiting, batch);
         queue.writing_since = batch.begun;
         queue.taken += 1;
-        queue.close
+        (queue.close, std::mem::take(&mut queue.orders))
     }
 
     /// Writes a batch, however often it takes. One is given up only where the gateway ends and the last try failed.
     fn write(&mut self, batch: &Batch) {
         self.seq += 1;
+        if batch.quotas.lost() > 0 {
+            warn!(
+                changes = batch.quotas.lost(),
+                "no room for more quotas that wait for the ledger: it will know less of them than is used"
+            );
+        }
         loop {
             let last_try = self.shared.queue.lock().close;
             let Err(error) = self.store.write(batch, self.seq, self.clock.wall()) else { return };
@@ -113,7 +125,8 @@ impl Writer {
                 let (calls, exchanges) = batch.counts();
                 self.faults.usage_dropped.inc_by(calls);
                 self.faults.exchanges_dropped.inc_by(exchanges);
-                return warn!(calls, "the last exchanges are not in the ledger");
+                self.faults.quotas_dropped.inc_by(batch.quotas.len());
+                return warn!(calls, quotas = batch.quotas.len(), "the last exchanges are not in the ledger");
             }
             let mut queue = self.shared.queue.lock();
             _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| !queue.hurry && !queue.close, AGAIN);
@@ -127,6 +140,19 @@ impl Writer {
         queue.writing_since = None;
         queue.settled += 1;
         self.shared.settled.notify_all();
+    }
+
+    /// Does an order, once: where it fails, whoever gave it is told, and may give it again.
+    fn obey(&mut self, asked: &Asked) {
+        if !asked.claim.take() {
+            return;
+        }
+        let done = self.store.order(&asked.order, self.clock.wall());
+        if let Err(error) = &done {
+            self.complain("the ledger could not be written", error);
+        }
+        // Who waited may have gone.
+        drop(asked.answer.send(done));
     }
 
     /// Deletes a step's worth of old rows. Returns when the next step is due: at once, where there is more.

@@ -95,7 +95,7 @@ fn a_batch_that_is_there_already_is_not_written_again() {
 fn beyond_the_bounds_names_become_other_then_exchanges_are_lost_and_both_are_counted() {
     let dir = Dir::new();
     let open = opener(dir.file());
-    let bounds = Bounds { keys: 3, keys_and_others: 5, exchanges: 4 };
+    let bounds = Bounds { keys: 3, keys_and_others: 5, exchanges: 4, quotas: 0 };
     let faults = faults();
     let ledger = Ledger::start_with(&config(dir.file()), open, bounds, faults.clone(), clock()).unwrap();
     let (id, usage) = (RequestId::random(), used(1, 1));

@@ -1,6 +1,8 @@
 mod failing;
+mod grants;
 mod keeping;
 mod opening;
+mod quotas;
 mod reconciling;
 mod summing;
 
@@ -51,7 +53,13 @@ fn config(file: PathBuf) -> Config {
 
 fn faults() -> Faults {
     let counter = |name: &str| IntCounter::new(name, "c").unwrap();
-    Faults { usage_dropped: counter("u"), exchanges_dropped: counter("e"), folded: counter("f"), errors: counter("r") }
+    Faults {
+        usage_dropped: counter("u"),
+        exchanges_dropped: counter("e"),
+        quotas_dropped: counter("q"),
+        folded: counter("f"),
+        errors: counter("r"),
+    }
 }
 
 fn start(file: &Path) -> (Ledger, Faults) {

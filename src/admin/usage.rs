@@ -104,7 +104,7 @@ pub(super) fn tokens_json(tokens: Tokens) -> Value {
 }
 
 /// In UTC, to the second.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     time.replace_nanosecond(0).unwrap_or(time).format(&Rfc3339).unwrap_or_default()
 }

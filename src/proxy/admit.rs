@@ -1,6 +1,7 @@
 //! The request half: from a head to a plan, or a refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header;
 use pingora::Result;
@@ -13,6 +14,9 @@ use crate::domain::{Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
 use crate::limits::Ask;
+
+/// Whoever is admitted at once is so in microseconds: what is shorter is no wait for a turn, and counts as our own delay.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -99,7 +103,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
     let before = exchange.elapsed();
     let admitted = snapshot.limits.admit_in_turn(&ask, &gateway.live.clock).await;
-    exchange.known.waited = exchange.elapsed().saturating_sub(before);
+    exchange.known.waited = Some(exchange.elapsed().saturating_sub(before)).filter(|waited| *waited >= TURN).unwrap_or_default();
     let admission = admitted.map_err(|refused| {
         (exchange.known.rates, exchange.known.limit) = (refused.rates, Some(refused.rule));
         refused.rejection

@@ -90,7 +90,7 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
         bytes_out: progress.bytes_out,
         upstream_time: progress.upstream_time(),
         total,
-        overhead: progress.overhead(total),
+        overhead: progress.overhead(total).saturating_sub(exchange.known.waited),
         complete: whole && !left,
         client_left: left,
         streamed: measured.streamed,

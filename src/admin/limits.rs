@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::query::Parameters;
 use super::usage::rfc3339;
-use crate::domain::{Subject, Usd, model_name};
-use crate::record::{LimitLevel, Metrics};
+use crate::domain::{Subject, model_name};
+use crate::record::{LimitLevel, Metrics, amount};
 
 /// By what a caller may be told.
 const DIMENSIONS: [&str; 6] = ["tenant", "user", "group", "model", "key", "address"];
@@ -56,7 +56,7 @@ fn left(values: [Option<&str>; 6], rules: &Value, metrics: &Metrics) -> Vec<Valu
 
 /// One rule's word on one caller.
 pub(super) fn level(level: &LimitLevel) -> Value {
-    let amount = |units| amount(level, units);
+    let amount = |units| amount(level.count, level.scale, units);
     let mut told = json!({
         "rule": &*level.limit,
         "count": level.count,
@@ -70,20 +70,6 @@ pub(super) fn level(level: &LimitLevel) -> Value {
         told.insert("ends".to_owned(), rfc3339(UNIX_EPOCH + Duration::from_secs(ends)).into());
     }
     told
-}
-
-/// Money in decimal text, for it is exact; everything else a number.
-fn amount(level: &LimitLevel, units: u64) -> Value {
-    if level.count == "usd" {
-        return Usd::from_picos(units).to_string().into();
-    }
-    let (whole, rest) = (units / level.scale.max(1), units % level.scale.max(1));
-    if rest == 0 {
-        return whole.into();
-    }
-    // Thousandths of tokens, where weights have decimals.
-    let digits = usize::try_from(level.scale.ilog10()).unwrap_or_default();
-    format!("{whole}.{rest:0digits$}").parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// An address as limits tell clients apart: of IPv6 its /64 network.

@@ -81,15 +81,21 @@ impl Config {
         let identity = identity::read(&mut map);
         let asked = identity::asked_for(&mut map, &identity, &listeners);
         let policy = map.value("policy").map_or(Ok(Vec::new()), |value| policy::read(&value));
-        let limits = map.value("limits").map_or(Ok(Vec::new()), |value| limits::read(&value));
+        let limited = map.value("limits");
+        let limits = limited.as_ref().map_or(Ok(Vec::new()), limits::read);
         let upstreams = upstreams::read(&mut map);
         // By name, even where one of them is faulty: a route to it is not.
         let names = map.names_in("upstreams");
         let routes = routes::read(&mut map, &names);
+        let routes_exist = match (&limited, &limits, &routes) {
+            (Some(limited), Ok(_), Ok(routes)) => limits::routes_exist(limited, routes),
+            _ => Ok(()),
+        };
         let prices = map.or("prices", prices::Prices::default());
         let record = map.or("record", record::Record::default());
         map.finish()?;
         asked?;
+        routes_exist?;
         Ok(Self {
             listeners: listeners?,
             admin: admin?,

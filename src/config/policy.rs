@@ -160,7 +160,7 @@ impl<T: PartialEq> Lists<T> {
 }
 
 /// The items of a list, at least one, each once.
-fn some<T: PartialEq>(value: &Value<'_>, what: &str, one: fn(&Value<'_>) -> Checked<T>) -> Checked<Vec<T>> {
+pub(super) fn some<T: PartialEq>(value: &Value<'_>, what: &str, one: fn(&Value<'_>) -> Checked<T>) -> Checked<Vec<T>> {
     let mut seen = Vec::new();
     let mut all = Ok(());
     for item in value.some_items(what)? {
@@ -186,7 +186,8 @@ fn identity_method(value: &Value<'_>) -> Checked<Glob> {
     known(value, "identity method", &Method::ALL.map(Method::label))
 }
 
-fn service(value: &Value<'_>) -> Checked<Glob> {
+/// A pattern of services by endpoint prefix, which matches one at least.
+pub(super) fn service(value: &Value<'_>) -> Checked<Glob> {
     let names: Vec<&str> = SERVICES.iter().map(|service| service.prefix).collect();
     known(value, "service", &names)
 }

@@ -11,7 +11,7 @@ use crate::world::{World, world};
 
 const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
 
-async fn get(admin: SocketAddr, path: &str) -> Answer {
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> Answer {
     call(admin, format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")).await
 }
 

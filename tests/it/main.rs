@@ -28,6 +28,7 @@ mod observability;
 mod oidc;
 mod policy;
 mod proxy_protocol;
+mod ratelimits;
 mod record;
 mod refusals;
 mod scripted;

@@ -14,7 +14,7 @@ use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::identity::{KeysFile, Owner};
 use tollgate::server::Running;
 
-use crate::client::PATIENCE;
+use crate::client::{PATIENCE, call, converse, post};
 
 /// An emulator, a gateway before it, and what a client needs.
 pub(crate) struct World {
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) secret_access_key: String,
     /// For tenant `limited`.
     pub(crate) limited_token: String,
+    /// For tenant `spent`.
+    pub(crate) spent_token: String,
     pub(crate) dir: Dir,
 }
 
@@ -83,9 +85,14 @@ pub(crate) async fn world(yaml: &str) -> World {
     World::build(Setting { yaml: yaml.to_owned(), ..Setting::default() }).await
 }
 
-/// The world of the SDK suites: a tenant `limited` that may do next to nothing, and a gateway beside it that asks nobody.
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, and a gateway beside
+/// it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
-    let mut world = world("limits: [{ name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }]").await;
+    let limits = "limits:\n- { name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }\n\
+                  - { name: budget, count: requests, quota: 1/day, tenants: [spent] }";
+    let mut world = world(limits).await;
+    let ask = post("/model/amazon.nova-lite-v1:0/converse", &world.spent_token, "", &converse("one"));
+    assert_eq!(call(world.plain, ask).await.status, 200);
     let endpoint = format!("http://{}", world.emulator.address());
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
@@ -151,6 +158,7 @@ impl World {
             token: issuer.token("demo", "alice", now + hour).unwrap(),
             expired_token: issuer.token("demo", "alice", now - hour).unwrap(),
             limited_token: issuer.token("limited", "larry", now + hour).unwrap(),
+            spent_token: issuer.token("spent", "sam", now + hour).unwrap(),
             issuer,
             emulator,
             gateway,

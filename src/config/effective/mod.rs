@@ -5,6 +5,7 @@
 //! own, and only the path is shown.
 
 mod identity;
+mod limits;
 mod scalars;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,6 @@ use self::scalars::percent;
 use super::Config;
 use super::admin::Admin;
 use super::firewall::{Firewall, Flood};
-use super::limits::{Bound, Rule as Limit};
 use super::listeners::{Certificate, Clients, Listener, Presence, Tls};
 use super::policy::{Lists, Operation, Rule as Policy};
 use super::prices::Prices;
@@ -198,31 +198,6 @@ impl Shown for Operation {
     fn shown(&self) -> Value {
         let Self { method, path } = self;
         format!("{method} {path}").into()
-    }
-}
-
-impl Shown for Limit {
-    fn shown(&self) -> Value {
-        let Self { name, count, bound, per, of, .. } = self;
-        let (events, period, burst) = match bound {
-            Bound::Rate { amount, period, burst } => (amount, period.as_secs(), burst),
-            Bound::Quota { limit, .. } | Bound::Max(limit) => (limit, 0, limit),
-        };
-        let period = match period {
-            60 => "minute",
-            3600 => "hour",
-            _ => "second",
-        };
-        let tenants = &of.tenants;
-        let per: Vec<&str> = per.iter().map(|dimension| dimension.label()).collect();
-        Section::default()
-            .with("name", name)
-            .with("count", count.label())
-            .with("rate", &format!("{events}/{period}"))
-            .with("burst", burst)
-            .with("per", per.as_slice())
-            .list("tenants", tenants)
-            .done()
     }
 }
 

@@ -4,6 +4,7 @@
 //! for. What is wrong is recorded where it is found, and reading goes on: an operator sees every fault of a file at once. [`Reported`] is the
 //! proof that a fault was recorded; whoever gets one has nothing to add.
 
+mod decimal;
 mod document;
 mod excerpt;
 mod faults;
@@ -15,10 +16,11 @@ mod secrets;
 use std::cell::RefCell;
 use std::path::Path;
 
+pub(super) use self::decimal::{NotDecimal, decimal};
 use self::document::{Content, Node};
 pub use self::faults::{Fault, Faults, Place};
 pub(super) use self::map::Map;
-pub(super) use self::nearest::{expected_one_of, listed, suggest};
+pub(super) use self::nearest::{expected_one_of, listed, nearest, suggest};
 pub use self::scalars::Scalar;
 pub(super) use self::scalars::{ByteSize, Name, Numeral};
 #[cfg(test)]
@@ -175,6 +177,11 @@ impl<'a> Value<'a> {
     /// Whether it is a list.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node.content, Content::List(_))
+    }
+
+    /// Whether it is a mapping.
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.node.content, Content::Map(_))
     }
 
     /// The items of a list, perhaps none.

@@ -1,7 +1,7 @@
 //! What somebody meant who wrote something else.
 
 /// The one of `names` that `name` was most likely to be, if any is near.
-pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(in super::super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase().replace('-', "_");
     let distance = |known: &str| {
         let plain = known.to_lowercase().replace('-', "_");

@@ -41,35 +41,6 @@ impl Value<'_> {
         }
     }
 
-    /// A number of at most so many decimals, not negative: in units of the last of them, so that `0.15` of six decimals is 150,000. Read from what
-    /// is written, never through a float.
-    pub(in super::super) fn decimal(&self, places: u8) -> Checked<u64> {
-        let (whole, fraction) = match &self.node.content {
-            Content::Whole(number) => (Some(*number), ""),
-            Content::Number(text) if text.starts_with('-') => return self.refuse("must not be negative"),
-            Content::Number(text) => {
-                let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-                let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-                if whole.is_empty() || !digits(whole) || !digits(fraction) {
-                    return self.refuse_with(format!("{} is not a plain decimal number", self.quoted()), "write it out, as in `0.15`");
-                }
-                (whole.parse().ok(), fraction.trim_end_matches('0'))
-            }
-            Content::Text(_) => {
-                return self.refuse_with(format!("{} is not a number", self.quoted()), "a number without quotes, as in `0.15`");
-            }
-            Content::Nothing | Content::Bool(_) | Content::List(_) | Content::Map(_) | Content::Tagged => {
-                return self.unexpected("a number");
-            }
-        };
-        if fraction.len() > usize::from(places) {
-            return self.refuse(format!("{} has more than {places} decimals", self.quoted()));
-        }
-        let padded = format!("0{fraction:0<width$}", width = usize::from(places));
-        let sum = || whole?.checked_mul(10_u64.checked_pow(places.into())?)?.checked_add(padded.parse().ok()?);
-        sum().map_or_else(|| self.refuse(format!("{} is too large", self.quoted())), Ok)
-    }
-
     /// A number with a unit, or a number alone, or neither.
     pub(in super::super) fn numeral(&self) -> Numeral<'_> {
         match &self.node.content {

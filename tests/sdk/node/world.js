@@ -17,6 +17,7 @@ export const world = {
   token: needed("TOKEN"), // JWT of the tenant `demo`
   expired: needed("EXPIRED_TOKEN"), // the same, past its `exp`
   limited: needed("LIMITED_TOKEN"), // JWT of a user who may send one request a second, burst 1
+  spent: needed("SPENT_TOKEN"), // JWT of a tenant whose quota is spent: each client calls with it once, and tests/it/sdk.rs counts what came of that
 };
 
 /** The gateway that knows issued keys, and keys that it issued. */

@@ -22,6 +22,7 @@ class World:
     token: str  # JWT of the tenant `demo`
     expired: str  # the same, past its `exp`
     limited: str  # JWT of a user who may send one request a second, burst 1
+    spent: str  # JWT of a tenant whose quota is spent: each client calls with it once, and tests/it/sdk.rs counts what came of that
     issued_plain: str  # http://, a gateway that knows issued keys
     issued_tls: str  # the same, https://
     api_key: str  # issued for the tenant `demo`
@@ -39,6 +40,7 @@ def world() -> World:
         "token": "TOKEN",
         "expired": "EXPIRED_TOKEN",
         "limited": "LIMITED_TOKEN",
+        "spent": "SPENT_TOKEN",
         "issued_plain": "ISSUED_PLAIN_URL",
         "issued_tls": "ISSUED_TLS_URL",
         "api_key": "API_KEY",

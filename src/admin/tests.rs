@@ -160,7 +160,7 @@ async fn what_is_in_force_is_shown_without_secrets_and_changes_with_a_reload() {
 async fn the_limits_are_told_and_what_is_left_of_them_to_a_tenant() {
     let limits = "limits: [{ name: rpm, count: requests, rate: 600/minute, burst: 50 }]";
     let admin = admin_with(&Readiness::new(), limits);
-    let rules = json!([{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant"] }]);
+    let rules = json!([{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant"], "shadow": false }]);
     assert_eq!(get(&admin, "/limits").await.json(), json!({ "rules": rules }));
     let told = |subject: &Subject, used| crate::record::LimitLevel {
         limit: if subject.user.is_some() { "mine".into() } else { "rpm".into() },

@@ -98,7 +98,7 @@ mod tests {
             (Duration::from_secs(59), "59s"),
             (Duration::from_millis(59_001), "1m0s"),
             (Duration::from_mins(6), "6m0s"),
-            (Duration::from_secs(3_600), "1h0m0s"),
+            (Duration::from_hours(1), "1h0m0s"),
             (Duration::from_secs(86_399), "23h59m59s"),
             (Duration::from_hours(31 * 24), "744h0m0s"),
         ] {

@@ -140,7 +140,7 @@ async fn the_admin_listener_tells_what_is_left_to_a_caller_rule_by_rule() {
 fn webhook() -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/services/hunter2", listener.local_addr().unwrap());
-    let (heard, hears) = channel();
+    let (sender, posts) = channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let (mut bytes, mut some) = (Vec::new(), [0; 4096]);
@@ -154,12 +154,12 @@ fn webhook() -> (String, Receiver<Value>) {
                 }
             };
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
-            if heard.send(body).is_err() {
+            if sender.send(body).is_err() {
                 return;
             }
         }
     });
-    (url, hears)
+    (url, posts)
 }
 
 #[tokio::test(flavor = "multi_thread")]

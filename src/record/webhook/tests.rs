@@ -22,7 +22,7 @@ enum Does {
 fn server(script: Vec<Does>) -> (Uri, Receiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/services/hunter2", listener.local_addr().unwrap()).parse().unwrap();
-    let (heard, hears) = channel();
+    let (sender, posts) = channel();
     thread::spawn(move || {
         for does in script {
             let (mut stream, _) = listener.accept().unwrap();
@@ -38,13 +38,13 @@ fn server(script: Vec<Does>) -> (Uri, Receiver<(String, Value)>) {
                     break (head.to_owned(), body);
                 }
             };
-            heard.send(post).unwrap();
+            sender.send(post).unwrap();
             if let Does::Answer(status) = does {
                 write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
             }
         }
     });
-    (url, hears)
+    (url, posts)
 }
 
 fn start(url: Uri, capacity: usize, pauses: [Duration; 3]) -> Webhook {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::config::identity::Method;
 use crate::config::limits::Bound;
 use crate::config::listeners::Listener as ListenerConfig;
-use crate::domain::{Clock, Subject};
+use crate::domain::Clock;
 use crate::identity::{IssuedKeys, Look};
 use crate::identity::{Keyring, Renewal};
 use crate::limits::{Now, Standing};
@@ -177,16 +177,24 @@ impl Running {
         }
     }
 
-    /// Lets the metrics tell which configuration is served, and how much its limits leave each tenant.
+    /// Lets the metrics tell which configuration is served, and how much its limits leave each caller.
     fn show(config: &Config, snapshot: &Snapshot, live: &Live) {
+        for rule in &config.limits {
+            live.metrics.limit(&rule.name, rule.shadow, rule.cut, &rule.warn_at);
+        }
         let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
-        live.metrics.limits(move |tenant| {
-            let standing = limits.standing(&Subject { tenant: Some(tenant.into()), ..Subject::default() }, Now::of(&clock));
-            let level = |at: Standing| {
-                let scale = at.count.scale();
-                LimitLevel { remaining: at.remaining() / scale, capacity: at.limit / scale, limit: at.rule }
+        live.metrics.limits(move |subject| {
+            let level = |Standing { rule, count, limit, used, held, reset, ends }| LimitLevel {
+                limit: rule,
+                count: count.label(),
+                scale: count.scale(),
+                capacity: limit,
+                used,
+                held,
+                reset,
+                ends,
             };
-            standing.into_iter().map(level).collect()
+            limits.standing(subject, Now::of(&clock)).into_iter().map(level).collect()
         });
         live.metrics.config_loaded(&config.version, live.clock.wall());
     }
@@ -197,6 +205,10 @@ impl Running {
         self.live.metrics.sample(Level::BodiesHeld, move || bodies.held());
         let buckets = Arc::clone(&self.live.buckets);
         self.live.metrics.sample(Level::LimitBuckets, move || u64::try_from(buckets.len()).unwrap_or(u64::MAX));
+        let buckets = Arc::clone(&self.live.buckets);
+        self.live.metrics.sample(Level::LimitOverflow, move || buckets.overflowed());
+        let buckets = Arc::clone(&self.live.buckets);
+        self.live.metrics.sample(Level::LimitWaiting, move || buckets.waiting());
     }
 
     /// Runs `task` until everything ends.

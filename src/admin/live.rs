@@ -5,9 +5,11 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use super::limits::level;
 use super::readiness::{Unmet, credentials_of};
 use super::shown::Shown;
 use super::usage::tokens_json;
+use crate::domain::Subject;
 use crate::record::{Metrics, TenantFigures};
 
 /// Tenants in one answer: those that spent or asked most.
@@ -72,10 +74,10 @@ pub(super) fn figures(metrics: &Metrics, shown: &Shown, unmet: &[Unmet], started
     Value::Object(told)
 }
 
-/// How much `tenant` has left, limit by limit.
-pub(super) fn limits(metrics: &Metrics, tenant: &str) -> Value {
-    let left = metrics.limits_of(tenant);
-    left.iter().map(|at| json!({ "rule": &*at.limit, "remaining": at.remaining, "capacity": at.capacity })).collect::<Vec<_>>().into()
+/// What each limit that is a tenant's own leaves `tenant`.
+fn limits(metrics: &Metrics, tenant: &str) -> Value {
+    let left = metrics.limits_of(&Subject { tenant: Some(tenant.into()), ..Subject::default() });
+    left.iter().map(level).collect::<Vec<_>>().into()
 }
 
 fn counts(figures: &TenantFigures) -> Map<String, Value> {

@@ -6,6 +6,7 @@
 
 mod grants;
 mod guard;
+mod limits;
 mod live;
 mod page;
 mod query;
@@ -26,12 +27,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub use self::readiness::{Condition, Readiness, Unmet, credentials_of};
 pub use self::usage::{moment, usage_json};
 
-use self::query::Parameters;
 use self::shown::Shown;
 use crate::config::Config;
 use crate::domain::Clock;
@@ -127,16 +127,10 @@ impl Admin {
     }
 
     fn limits(&self, query: Option<&str>, shown: &Shown) -> Response<Vec<u8>> {
-        let parameters = match Parameters::read(query, &["tenant"]) {
-            Ok(parameters) => parameters,
-            Err(message) => return in_json(StatusCode::BAD_REQUEST, &json!({ "message": message })),
-        };
-        let mut told = json!({ "rules": shown.limits });
-        if let (Some(tenant), Value::Object(told)) = (parameters.value("tenant"), &mut told) {
-            told.insert("tenant".to_owned(), tenant.into());
-            told.insert("left".to_owned(), live::limits(&self.metrics, tenant));
+        match limits::told(query, &shown.limits, &self.metrics) {
+            Ok(told) => in_json(StatusCode::OK, &told),
+            Err(message) => in_json(StatusCode::BAD_REQUEST, &json!({ "message": message })),
         }
-        in_json(StatusCode::OK, &told)
     }
 
     /// Rendered where nobody waits: it takes milliseconds when there are many series, and these threads serve clients too.

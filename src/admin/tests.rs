@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::watch;
 
 use super::*;
-use crate::domain::ManualClock;
+use crate::domain::{ManualClock, Subject};
 
 struct Answer {
     head: String,
@@ -165,14 +165,44 @@ async fn the_limits_are_told_and_what_is_left_of_them_to_a_tenant() {
     let admin = admin_with(&Readiness::new(), limits);
     let rules = json!([{ "name": "rpm", "count": "requests", "rate": "600/minute", "burst": 50, "per": ["tenant"], "shadow": false }]);
     assert_eq!(get(&admin, "/limits").await.json(), json!({ "rules": rules }));
-    admin.metrics.limits(|tenant| {
-        let remaining = if tenant == "a b" { 7 } else { 50 };
-        vec![crate::record::LimitLevel { limit: "rpm".into(), remaining, capacity: 50 }]
+    let told = |subject: &Subject, used| crate::record::LimitLevel {
+        limit: if subject.user.is_some() { "mine".into() } else { "rpm".into() },
+        count: if subject.user.is_some() { "usd" } else { "requests" },
+        scale: if subject.user.is_some() { 1_000_000_000_000 } else { 1 },
+        capacity: 50_000_000_000_000,
+        used,
+        held: 1,
+        reset: Duration::from_millis(1_001),
+        ends: subject.user.is_some().then_some(86_400),
+    };
+    admin.metrics.limits(move |subject| {
+        let Subject { tenant, user, group: None, model: None, key: None, address: None } = subject else { return Vec::new() };
+        if tenant.as_deref() == Some("a b") && user.as_deref().is_none_or(|user| user == "eve") {
+            vec![told(subject, 7)]
+        } else {
+            Vec::new()
+        }
     });
-    let told = get(&admin, "/limits?tenant=a%20b").await.json();
-    assert_eq!(told, json!({ "rules": rules, "tenant": "a b", "left": [{ "rule": "rpm", "remaining": 7, "capacity": 50 }] }));
-    let wrong = get(&admin, "/limits?user=a").await;
-    assert_eq!((wrong.status(), wrong.json()["message"].as_str()), (400, Some("`user` is no parameter of this page; there are `tenant`")));
+    let answer = get(&admin, "/limits?tenant=a%20b").await.json();
+    let rpm = json!({
+        "rule": "rpm", "count": "requests", "capacity": 50_000_000_000_000_u64, "used": 7, "held": 1, "remaining": 49_999_999_999_992_u64,
+        "resets_in": 2,
+    });
+    assert_eq!(answer, json!({ "rules": rules, "tenant": "a b", "left": [rpm] }));
+    let answer = get(&admin, "/limits?tenant=a+b&user=eve&model=m").await.json();
+    let mine = json!({
+        "rule": "mine", "count": "usd", "capacity": "50", "used": "0.000000000007", "held": "0.000000000001",
+        "remaining": "49.999999999992", "resets_in": 2, "ends": "1970-01-02T00:00:00Z",
+    });
+    assert_eq!((&answer["left"], &answer["user"]), (&json!([mine, rpm]), &json!("eve")));
+    for (query, message) in [
+        ("name=a", "`name` is no parameter of this page; there are `tenant`, `user`, `group`, `model`, `key`, `address`"),
+        ("user=a", "a user is one of a tenant: say `tenant` too"),
+        ("address=a", "`a` is no address"),
+    ] {
+        let wrong = get(&admin, &format!("/limits?{query}")).await;
+        assert_eq!((wrong.status(), wrong.json()["message"].as_str()), (400, Some(message)));
+    }
 }
 
 #[tokio::test]

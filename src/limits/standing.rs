@@ -23,6 +23,8 @@ pub struct Standing {
     pub held: u64,
     /// The time until nothing more is used, if nothing more is taken: a bucket has refilled, a period has ended.
     pub reset: Duration,
+    /// When the period of a quota ends, in seconds since 1970.
+    pub ends: Option<u64>,
 }
 
 impl Standing {
@@ -39,6 +41,7 @@ impl Standing {
             used: bucket.used,
             held: bucket.held,
             reset: Duration::from_nanos(reset),
+            ends: if let Terms::Quota { ends, .. } = terms { Some(ends) } else { None },
         }
     }
 

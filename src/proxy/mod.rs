@@ -11,6 +11,7 @@ mod dial;
 mod exchange;
 mod head;
 mod outlive;
+mod rates;
 mod refuse;
 mod report;
 mod send;
@@ -202,6 +203,7 @@ impl ProxyHttp for Gateway {
         exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
         exchange.progress.meter = Meter::begin(head.status.as_u16(), &head.headers);
         answer::reframe(head, &exchange.id, session.req_header().version, exchange.progress.meter.is_streamed())?;
+        rates::tell(head, &exchange.known.rates)?;
         if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
         }

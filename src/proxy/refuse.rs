@@ -179,6 +179,11 @@ fn rejection(error: &Error) -> Option<&Rejection> {
     error.root_cause().downcast_ref()
 }
 
+/// Whether the same request is refused again, for as long as anyone would wait: OpenAI's and Anthropic's clients are told not to ask again.
+const fn is_final(reason: Reason) -> bool {
+    matches!(reason, Reason::BudgetSpent | Reason::AsksTooMuch | Reason::Unpriced)
+}
+
 /// Writes the answer, and returns the length of its body.
 async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange) -> pingora::Result<u64> {
     let kind = verdict.reason.aws_type();
@@ -188,7 +193,7 @@ async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange
         "error": { "message": verdict.message, "type": kind, "code": verdict.reason.label() },
     });
     let body = Bytes::from(body.to_string());
-    let mut head = ResponseHeader::build(verdict.reason.status(), Some(10))?;
+    let mut head = ResponseHeader::build(verdict.reason.status(), Some(16))?;
     head.insert_header("Content-Type", "application/json")?;
     head.insert_header("Content-Length", body.len())?;
     head.insert_header("x-amzn-RequestId", exchange.id.as_str())?;
@@ -203,6 +208,10 @@ async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange
         head.insert_header("x-amz-retry-after", millis.clone())?;
         head.insert_header("retry-after-ms", millis)?;
     }
+    if is_final(verdict.reason) {
+        head.insert_header("x-should-retry", "false")?;
+    }
+    super::rates::tell(&mut head, &exchange.known.rates)?;
     let bodiless = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;
     if bodiless {

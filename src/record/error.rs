@@ -22,4 +22,7 @@ pub enum RecordError {
         /// What is wrong.
         cause: String,
     },
+    /// Warnings can't be posted: the file of the URL can't be read or holds none, or no thread can be started.
+    #[error("can't post to the webhook: {0}")]
+    Webhook(String),
 }

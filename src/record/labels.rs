@@ -130,6 +130,10 @@ pub enum Level {
     ClientConnections,
     /// Keys that limits keep a bucket for.
     LimitBuckets,
+    /// How often a newcomer had to share its limit's one bucket for newcomers.
+    LimitOverflow,
+    /// Calls that wait for their turn.
+    LimitWaiting,
     /// The age of the oldest exchange that is not in the ledger yet, in seconds.
     LedgerLag,
 }
@@ -142,7 +146,17 @@ impl Level {
             Self::BodiesHeld => "tollgate_bodies_held_bytes",
             Self::ClientConnections => "tollgate_client_connections",
             Self::LimitBuckets => "tollgate_limit_buckets",
+            Self::LimitOverflow => "tollgate_limit_overflow_total",
+            Self::LimitWaiting => "tollgate_limit_waiting",
             Self::LedgerLag => "tollgate_ledger_lag_seconds",
+        }
+    }
+
+    /// Whether it is a counter that another room keeps.
+    pub(super) const fn only_grows(self) -> bool {
+        match self {
+            Self::LimitOverflow => true,
+            Self::BodiesHeld | Self::ClientConnections | Self::LimitBuckets | Self::LimitWaiting | Self::LedgerLag => false,
         }
     }
 
@@ -151,7 +165,33 @@ impl Level {
             Self::BodiesHeld => "Request bodies held in memory.",
             Self::ClientConnections => "Connections that clients have with the listeners.",
             Self::LimitBuckets => "Keys that limits keep a bucket for.",
+            Self::LimitOverflow => "Calls of newcomers that shared a bucket because there was no room for one of their own.",
+            Self::LimitWaiting => "Calls that wait for their turn.",
             Self::LedgerLag => "Age of the oldest exchange that is not in the ledger yet.",
+        }
+    }
+}
+
+/// What became of a warning for the webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Posted {
+    /// It was taken.
+    Sent,
+    /// It was given up after the last try.
+    Failed,
+    /// Too many waited before it.
+    Dropped,
+}
+
+impl Posted {
+    pub(super) const ALL: [Self; 3] = [Self::Sent, Self::Failed, Self::Dropped];
+
+    /// The label in `tollgate_webhook_posts_total{outcome}`.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) const MOST_OPERATION: usize = 40;
 /// Stands in the path for the model id, so that lines of one operation have one path.
 const MODEL: &[u8] = b"{model}";
 
-/// Appends the line of `entry` and its line feed. With the bounds above it has at most 17,500 bytes (each byte escaped to six), and about 900 usually.
+/// Appends the line of `entry` and its line feed. With the bounds above it has at most 20,600 bytes (each byte escaped to six), and about 900 usually.
 pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let mut object = Object::begin(out);
     object.time("time", entry.began);
@@ -58,6 +58,12 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if !entry.shadow_policy.is_empty() {
         object.text("shadow_policy", [entry.shadow_policy.join(",").as_bytes()], MOST_NAME);
     }
+    if let Some(limit) = entry.limit {
+        object.text("limit", [limit.as_bytes()], MOST_NAME);
+    }
+    if !entry.shadow_limits.is_empty() {
+        object.text("shadow_limits", [entry.shadow_limits.join(",").as_bytes()], MOST_NAME);
+    }
     object.boolean("complete", entry.complete);
     if entry.client_left {
         object.boolean("client_left", true);
@@ -86,6 +92,9 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
         if let Some(time) = time {
             object.number(key, micros(time));
         }
+    }
+    if !entry.waited.is_zero() {
+        object.number("waited_us", micros(entry.waited));
     }
     object.number("overhead_us", micros(entry.overhead));
     object.number("total_us", micros(entry.total));

@@ -4,6 +4,7 @@
 
 mod figures;
 mod levels;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +14,9 @@ use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::figures::{Distribution, Figures};
-pub use self::levels::LimitLevel;
-use self::levels::{Limits, Sample};
+use self::levels::Sample;
+pub use self::limits::LimitLevel;
+use self::limits::Limits;
 
 use super::access_log::Faults;
 use super::entry::Entry;
@@ -67,8 +69,7 @@ pub struct Metrics {
     jwks_fetched: Mutex<BTreeMap<Box<str>, SystemTime>>,
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
-    /// What is asked how much a tenant has left, at each scrape.
-    limits: Mutex<Option<Box<Limits>>>,
+    limits: Limits,
     config_version: GaugeVec,
     config_loaded: Gauge,
 }
@@ -161,7 +162,7 @@ impl Metrics {
             ))),
             jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
-            limits: Mutex::default(),
+            limits: Limits::build(&families),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -181,6 +182,7 @@ impl Metrics {
         for rule in entry.shadow_policy {
             self.policy_shadow.with_label_values(&[&**rule]).inc();
         }
+        self.limits.count(entry);
         self.bytes_in.inc_by(entry.bytes_in);
         self.bytes_out.inc_by(entry.bytes_out);
         self.overhead.observe(entry.overhead.as_secs_f64());
@@ -267,7 +269,7 @@ impl Metrics {
         // Held to the end: of two scrapes at once, one must not clear what the other is about to show.
         let samples = self.samples.lock();
         for sample in samples.iter() {
-            sample.gauge.set(i64::try_from((sample.read)()).unwrap_or(i64::MAX));
+            sample.take();
         }
         self.credential_expiry.reset();
         for (upstream, expiry) in self.expiries.lock().iter() {
@@ -288,7 +290,7 @@ impl Metrics {
         drop(samples);
         let series = self.table.all();
         render::append(&mut text, &series);
-        if let Some(read) = &*self.limits.lock() {
+        if let Some(read) = &*self.limits.read.lock() {
             render::limits(&mut text, &series, self.table.limit_lines(), read);
         }
         text

@@ -22,6 +22,8 @@ mod series;
 mod table;
 mod tenants;
 mod traces;
+mod warning;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -38,10 +40,12 @@ pub use self::ledger::{By, KeptGrant, LedgerError, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
 pub use self::tenants::TenantFigures;
+pub use self::warning::amount;
 
 use self::access_log::AccessLog;
 use self::ledger::Ledger;
 use self::traces::Traces;
+use self::webhook::Webhook;
 use crate::config::record::Record;
 use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, Trace};
 
@@ -49,9 +53,11 @@ use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, Trace};
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it waits for the collector of traces, whose loss is the lesser one.
 const TRACES_PATIENCE: Duration = Duration::from_secs(3);
+/// How long it waits for the webhook.
+const WEBHOOK_PATIENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
-    /// Where a thread puts a line together. It grows to the longest line seen, 17,500 bytes at most, and stays.
+    /// Where a thread puts a line together. It grows to the longest line seen, 20,600 bytes at most, and stays.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -64,15 +70,16 @@ pub struct Recorder {
     access_log: Option<AccessLog>,
     ledger: Option<Ledger>,
     traces: Option<Traces>,
+    webhook: Option<Webhook>,
 }
 
 impl Recorder {
-    /// Opens what `config` names, and counts in `metrics`. Where there is an access log, a ledger or a collector of traces, a thread is started for
+    /// Opens what `config` names, and counts in `metrics`. Where there is an access log, a ledger, a collector of traces or a webhook, a thread is started for
     /// each; it ends when the recorder is dropped, after it has written what was left.
     ///
     /// # Errors
-    /// [`RecordError`]: when the access log's file can't be opened for appending, the ledger can't be used, spans can't be exported, or no thread can be
-    /// started.
+    /// [`RecordError`]: when the access log's file can't be opened for appending, the ledger can't be used, spans can't be exported, the webhook's
+    /// URL can't be read, or no thread can be started.
     pub fn build(config: &Record, metrics: Arc<Metrics>) -> Result<Self, RecordError> {
         Self::build_at(config, metrics, Clock::System)
     }
@@ -89,7 +96,8 @@ impl Recorder {
             metrics.sample(Level::LedgerLag, ledger.lag());
         }
         let traces = config.traces.as_ref().map(|traces| Traces::start(traces, metrics.traces_dropped())).transpose()?;
-        Ok(Self { metrics, access_log, ledger, traces })
+        let webhook = config.webhook.as_ref().map(|webhook| Webhook::start(webhook, metrics.webhook_posts())).transpose()?;
+        Ok(Self { metrics, access_log, ledger, traces, webhook })
     }
 
     /// Whether the upstream is told [`Trace::traceparent`]. Where no spans are exported and the caller told a trace, the caller's own header goes on as
@@ -134,9 +142,13 @@ impl Recorder {
         }
     }
 
-    /// Tells operators of a quota that is nearly used up.
+    /// Tells operators of a quota that is nearly used up: in the log, the metrics and, where there is one, by the webhook. Never blocks.
     pub fn warn(&self, warning: &LimitWarning) {
-        _ = (&self.metrics, warning);
+        warning::log(warning);
+        self.metrics.limit_warned(warning);
+        if let Some(webhook) = &self.webhook {
+            webhook.post(warning);
+        }
     }
 
     /// What quotas had been used of when the ledger was last written, where their period may still run; nothing where there is none. It waits for the
@@ -188,7 +200,7 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything recorded so far is written, for five seconds at most each for log and ledger, and exported, for three: for shutdown, when
+    /// Waits until everything recorded so far is written, for five seconds at most each for log and ledger, and exported or posted, for three: for shutdown, when
     /// nothing is in flight any more.
     /// It blocks the thread.
     pub fn flush(&self) {
@@ -207,6 +219,11 @@ impl Recorder {
         {
             tracing::warn!("the collector of traces did not take the last spans in time");
         }
+        if let Some(webhook) = &self.webhook
+            && !webhook.flush(WEBHOOK_PATIENCE)
+        {
+            tracing::warn!("the webhook did not take the last warnings in time");
+        }
     }
 }
 
@@ -216,6 +233,7 @@ impl fmt::Debug for Recorder {
             .field("access_log", &self.access_log.is_some())
             .field("ledger", &self.ledger.is_some())
             .field("traces", &self.traces.is_some())
+            .field("webhook", &self.webhook.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! A family is one block, its samples in the order of their names. Families with fewer labels than a set has are sums over neighbours.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +10,7 @@ use super::histogram::Histogram;
 use super::labels::StatusClass;
 use super::metrics::LimitLevel;
 use super::series::{GUARDRAIL_POLICIES, Kinds, Metered, Series, escaped, is_cut};
-use crate::domain::{Reason, SERVICES, TokenKind, Usd};
+use crate::domain::{Reason, SERVICES, Subject, TokenKind, Usd};
 
 /// Appends every family to `out`. `series` is in the order of the names.
 pub(super) fn append(out: &mut String, series: &[Arc<Series>]) {
@@ -42,31 +41,41 @@ pub(super) fn append(out: &mut String, series: &[Arc<Series>]) {
     );
 }
 
+/// A family of what limits leave: its name, what it tells, and that of a level.
+type LimitFamily = (&'static str, &'static str, fn(&LimitLevel) -> u64);
+
+/// What is told of each limit and tenant.
+const LIMIT_FAMILIES: [LimitFamily; 4] = [
+    (
+        "tollgate_limit_remaining",
+        "What a tenant could take at once now, of limits that each tenant has for itself: requests, tokens, dollars.",
+        LimitLevel::remaining,
+    ),
+    ("tollgate_limit_capacity", "What a tenant could take at once, had it taken nothing.", |level| level.capacity),
+    ("tollgate_limit_used", "What a tenant has used of it, and not got back yet.", |level| level.used),
+    ("tollgate_limit_held", "What calls of a tenant that are under way hold of it.", |level| level.held),
+];
+
 /// Appends what the tenants of `series` have left by `read`, in so many lines at most.
-pub(super) fn limits(out: &mut String, series: &[Arc<Series>], most: u64, read: &dyn Fn(&str) -> Vec<LimitLevel>) {
+pub(super) fn limits(out: &mut String, series: &[Arc<Series>], most: u64, read: &dyn Fn(&Subject) -> Vec<LimitLevel>) {
     let tenants = series.chunk_by(|one, next| one.names.tenant == next.names.tenant).filter_map(|sets| sets.first());
     let tenants = tenants.map(|series| &*series.names.tenant).filter(|tenant| !tenant.is_empty() && !is_cut(tenant));
-    let (mut levels, mut capacities) = (Vec::new(), BTreeMap::new());
+    let mut levels = Vec::new();
     for tenant in tenants {
-        let of_tenant = read(tenant);
-        let limits = capacities.len() + of_tenant.iter().filter(|level| !capacities.contains_key(&level.limit)).count();
-        if (levels.len() + of_tenant.len() + limits) as u64 > most {
+        let of_tenant = read(&Subject { tenant: Some(tenant.into()), ..Subject::default() });
+        if ((levels.len() + of_tenant.len()) * LIMIT_FAMILIES.len()) as u64 > most {
             break;
         }
-        for level in of_tenant {
-            capacities.insert(Arc::clone(&level.limit), level.capacity);
-            levels.push((escaped(tenant), level));
+        let tenant = escaped(tenant);
+        levels.extend(of_tenant.into_iter().map(|level| (tenant.clone(), escaped(&level.limit).into_owned(), level)));
+    }
+    levels.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
+    for (name, help, value) in LIMIT_FAMILIES {
+        family(out, name, "gauge", help);
+        for (tenant, limit, level) in &levels {
+            named(out, name, &["limit=\"", limit, "\",tenant=\"", tenant, "\",count=\"", level.count, "\""]);
+            decimal(out, value(level), level.scale.max(1));
         }
-    }
-    levels.sort_by(|(_, one), (_, other)| one.limit.cmp(&other.limit));
-    family(out, "tollgate_limit_remaining", "gauge", "What a tenant could take at once now, of limits that each tenant has for itself.");
-    for (tenant, level) in &levels {
-        let labels = ["limit=\"", &escaped(&level.limit), "\",tenant=\"", tenant, "\""];
-        sample(out, "tollgate_limit_remaining", &labels, level.remaining);
-    }
-    family(out, "tollgate_limit_capacity", "gauge", "What a tenant could take at once, had it taken nothing.");
-    for (limit, capacity) in &capacities {
-        sample(out, "tollgate_limit_capacity", &["limit=\"", &escaped(limit), "\""], *capacity);
     }
 }
 

@@ -58,9 +58,9 @@ pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a>
         status: Some(502),
         reason: Some(Reason::UpstreamBroken),
         shadow_policy: &*SHADOW,
-        shadow_limits: &[],
-        limit: None,
-        waited: Duration::ZERO,
+        shadow_limits: &*SHADOW,
+        limit: Some("rpm"),
+        waited: Duration::from_millis(20),
         upstream: Some("primary"),
         upstream_request_id: Some(b"7e9d2f4a"),
         attempts: 2,
@@ -221,6 +221,17 @@ fn levels_are_asked_for_at_each_scrape_and_not_shown_before_someone_tells_them()
     metrics.sample(Level::BodiesHeld, || 8);
     assert_eq!(sample(&rendered(), "tollgate_bodies_held_bytes"), "8");
     assert_eq!(sample(&rendered(), "tollgate_limit_buckets"), "9223372036854776000", "as near as a float comes to i64::MAX");
+}
+
+#[test]
+fn a_count_that_another_room_keeps_is_a_counter_and_never_goes_back() {
+    let metrics = Metrics::new();
+    let rendered = || metrics.render(SystemTime::UNIX_EPOCH);
+    metrics.sample(Level::LimitOverflow, || 7);
+    assert_eq!(sample(&rendered(), "tollgate_limit_overflow_total"), "7");
+    assert!(rendered().contains("# TYPE tollgate_limit_overflow_total counter\n"));
+    metrics.sample(Level::LimitOverflow, || 5);
+    assert_eq!(sample(&rendered(), "tollgate_limit_overflow_total"), "7");
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod oidc;
 mod policy;
 mod proxy_protocol;
 mod quotas;
+mod ratelimits;
 mod record;
 mod refusals;
 mod scripted;

@@ -41,6 +41,8 @@ async fn busy_world() -> World {
         assert_eq!(call(&world, Way::Http1, &ask).await.status, status, "{ask:?}");
     }
     world.until_idle().await;
+    // These begin with rules that warn, end streams, or are in shadow.
+    world.gateway.live().metrics.limit("others", true, true, &[80]);
     world
 }
 
@@ -71,7 +73,15 @@ async fn a_scrape_reads_strictly_and_tells_who_called_what_and_how_it_ended() {
     assert_eq!(world.metric(r#"tollgate_refusals_total{reason="rate_limited",tenant="limited"}"#), 1.0);
     assert_eq!(world.metric(r#"tollgate_refusals_total{reason="unauthenticated",tenant=""}"#), 1.0);
     assert_eq!(world.metric(r#"tollgate_limit_remaining{limit="rpm",tenant="limited"}"#), 0.0);
-    assert_eq!(world.metric(r#"tollgate_limit_capacity{limit="rpm"}"#), 2.0);
+    for (family, value) in [("capacity", 2.0), ("used", 2.0), ("held", 0.0)] {
+        assert_eq!(
+            world.metric(&format!(r#"tollgate_limit_{family}{{limit="rpm",tenant="limited",count="requests"}}"#)),
+            value,
+            "{family}"
+        );
+    }
+    assert_eq!(world.metric(r#"tollgate_limit_refusals_total{limit="rpm"}"#), 1.0);
+    assert_eq!(world.metric("tollgate_limit_waiting"), 0.0);
     assert_eq!(world.metric("tollgate_config_version_info"), 1.0);
     let names = format!(r#"tenant="demo",model="{model}",operation="converse",upstream="emulator""#);
     for (kind, number) in [("input", 100.0), ("output", 50.0), ("cache_read", 30.0), ("cache_write_5m", 20.0), ("cache_write_1h", 10.0)] {

@@ -22,6 +22,7 @@ async fn stock_python_sdks_pass() {
     let python = tokio::task::spawn_blocking(environment::python).await.unwrap().unwrap_or_else(|error| panic!("{error}"));
     let world = world::start_for_sdks().await;
     suite::run("python", &python, &world, LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
+    nobody_asks_a_spent_budget_again(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,6 +34,13 @@ async fn stock_javascript_sdks_pass() {
     let node = tokio::task::spawn_blocking(environment::node).await.unwrap().unwrap_or_else(|error| panic!("{error}"));
     let world = world::start_for_sdks().await;
     suite::run("node", &node, &world, LIMIT).await.unwrap_or_else(|error| panic!("{error}"));
+    nobody_asks_a_spent_budget_again(&world).await;
+}
+
+/// Each suite has three SDKs call once as the tenant that has spent what it had.
+async fn nobody_asks_a_spent_budget_again(world: &world::World) {
+    world.until_idle().await;
+    assert_eq!(world.metric(r#"tollgate_refusals_total{reason="budget_spent",tenant="spent"}"#), 3.0);
 }
 
 pub(crate) fn skipped() -> bool {

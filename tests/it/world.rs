@@ -14,7 +14,7 @@ use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::identity::{KeysFile, Owner};
 use tollgate::server::Running;
 
-use crate::client::PATIENCE;
+use crate::client::{PATIENCE, call, converse, post};
 
 /// An emulator, a gateway before it, and what a client needs.
 pub(crate) struct World {
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) paced_token: String,
     /// For tenant `brief`.
     pub(crate) brief_token: String,
+    /// For tenant `spent`.
+    pub(crate) spent_token: String,
     pub(crate) dir: Dir,
 }
 
@@ -96,11 +98,15 @@ limits:
   - { name: budget, count: tokens, quota: 10000/day, tenants: [metered] }
   - { name: tps, count: tokens, rate: 10000/second, burst: 2000, tenants: [paced] }
   - { name: brevity, count: tokens, rate: 1000/second, burst: 40, reserve: 1, cut: true, tenants: [brief] }
+  - { name: once, count: requests, quota: 1/day, tenants: [spent] }
 ";
 
-/// The world of the SDK suites: a tenant `limited` that may do next to nothing, others that may use so many tokens, and a gateway beside it that asks nobody.
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, others that may use so
+/// many tokens, and a gateway beside it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
     let mut world = world(SDK_LIMITS).await;
+    let ask = post("/model/amazon.nova-lite-v1:0/converse", &world.spent_token, "", &converse("one"));
+    assert_eq!(call(world.plain, ask).await.status, 200);
     let endpoint = format!("http://{}", world.emulator.address());
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
@@ -169,6 +175,7 @@ impl World {
             metered_token: issuer.token("metered", "mary", now + hour).unwrap(),
             paced_token: issuer.token("paced", "paul", now + hour).unwrap(),
             brief_token: issuer.token("brief", "bob", now + hour).unwrap(),
+            spent_token: issuer.token("spent", "sam", now + hour).unwrap(),
             issuer,
             emulator,
             gateway,

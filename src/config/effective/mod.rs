@@ -19,7 +19,7 @@ use super::firewall::{Firewall, Flood};
 use super::listeners::{Certificate, Clients, Listener, Presence, Tls};
 use super::policy::{Lists, Operation, Rule as Policy};
 use super::prices::Prices;
-use super::record::{AccessLog, Destination, Ledger, Metrics, Record, Traces};
+use super::record::{AccessLog, Destination, Ledger, Metrics, Record, Traces, Webhook, WebhookUrl};
 use super::routes::{Drain, OnDisconnect, Route, Timeouts};
 use super::upstreams::{Credentials, Endpoint, Upstream};
 
@@ -260,7 +260,7 @@ impl Shown for OnDisconnect {
 
 impl Shown for Record {
     fn shown(&self) -> Value {
-        let Self { access_log, metrics: Metrics { max_series }, ledger, traces } = self;
+        let Self { access_log, metrics: Metrics { max_series }, ledger, traces, webhook } = self;
         let section = match access_log {
             None => Section::default().with("access_log", "off"),
             Some(AccessLog { to }) => {
@@ -275,6 +275,7 @@ impl Shown for Record {
             .with("metrics", &Section::default().with("max_series", max_series))
             .some("ledger", ledger.as_ref())
             .some("traces", traces.as_ref())
+            .some("webhook", webhook.as_ref())
             .done()
     }
 }
@@ -290,5 +291,21 @@ impl Shown for Traces {
     fn shown(&self) -> Value {
         let Self { otlp, sample } = self;
         Section::default().with("otlp", otlp).with("sample", &percent(*sample)).done()
+    }
+}
+
+/// Its path is a secret.
+impl Shown for Webhook {
+    fn shown(&self) -> Value {
+        let Self { url, timeout } = self;
+        let section = match url {
+            WebhookUrl::Given(url) => {
+                let url = url.expose();
+                let host = format!("{}://{}/***", url.scheme_str().unwrap_or_default(), url.authority().map_or("", |host| host.as_str()));
+                Section::default().with("url", &host)
+            }
+            WebhookUrl::File(file) => Section::default().with("url_file", file),
+        };
+        section.with("timeout", timeout).done()
     }
 }

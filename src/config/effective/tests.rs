@@ -107,6 +107,7 @@ identity:
   - jwt: {{ issuer: 'https://idp.example.com/#{SECRET}', audiences: ['https://a/?{SECRET}'], tenant: t, jwks_file: a.json }}
   - external: {{ url: 'https://authorizer.internal/authorize?code={SECRET}' }}
 upstreams: {{ use1: {{ region: us-east-1 }} }}
+record: {{ webhook: 'https://hooks.example.com:8443/services/{SECRET}?{SECRET}' }}
 "
     );
     let config = Config::parse(&text, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
@@ -117,6 +118,7 @@ upstreams: {{ use1: {{ region: us-east-1 }} }}
         assert!(!lower.contains(&guise), "{guise} in\n{shown}");
     }
     assert!(shown.contains("url: https://authorizer.internal/authorize?***\n"), "the rest of it is shown:\n{shown}");
+    assert!(shown.contains("url: https://hooks.example.com:8443/***\n"), "{shown}");
 }
 
 /// Keys that sound like a secret and hold none: paths, and names.

@@ -9,10 +9,13 @@ use std::ops::Range;
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
 
+/// The URL of a webhook is a secret as a whole, wherever within it it stands.
+const WEBHOOK: &str = "webhook";
+
 /// Whether the value of a key with this name is a secret, by its name: `secret_access_key`, `password`; but not `secret_access_key_file`.
 pub(in super::super) fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    let bearing = ["secret", "password", "passwd", "passphrase", "token", "credential"];
+    let bearing = ["secret", "password", "passwd", "passphrase", "token", "credential", WEBHOOK];
     !key.ends_with("file") && (bearing.iter().any(|word| key.contains(word)) || key.ends_with("key") || key.ends_with("keys"))
 }
 
@@ -53,7 +56,7 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
             '{' | '[' => depth += 1,
             '}' | ']' => depth = depth.saturating_sub(1),
             ':' | '=' if names_a_secret(&word) => {
-                let value = secret_value(chars, at + 1, depth > 0);
+                let value = secret_value(chars, at + 1, depth > 0, word == WEBHOOK);
                 at = value.end.max(at + 1);
                 found.push(value);
                 word.clear();
@@ -74,13 +77,13 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
     found
 }
 
-/// The value that follows a secret's key, from `start`; empty where a mapping follows, whose own keys tell. In doubt, up to the end of the line.
-fn secret_value(chars: &[char], start: usize, in_flow: bool) -> Range<usize> {
+/// The value that follows a secret's key, from `start`; empty where a mapping follows whose own keys tell, unless that is secret as a `whole`. In doubt, up to the end of the line.
+fn secret_value(chars: &[char], start: usize, in_flow: bool, whole: bool) -> Range<usize> {
     let rest = || chars.iter().enumerate().skip(start);
     let first = rest().find(|(_, c)| !c.is_whitespace()).map_or(chars.len(), |(at, _)| at);
     let end = match chars.get(first) {
-        Some('{') => first,
-        Some('"' | '\'' | '[' | '&' | '!') | None => chars.len(),
+        Some('{') if !whole => first,
+        Some('"' | '\'' | '[' | '{' | '&' | '!') | None => chars.len(),
         // A plain scalar within braces ends at these, whatever comes.
         Some(_) if in_flow => rest().find(|(_, c)| matches!(c, ',' | '}' | ']')).map_or(chars.len(), |(at, _)| at),
         Some(_) => chars.len(),

@@ -3,6 +3,7 @@
 mod ledger;
 mod metrics;
 mod traces;
+mod webhook;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use super::reader::{Checked, FromValue, Value, suggest};
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 pub use traces::Traces;
+pub use webhook::{Webhook, WebhookUrl};
 
 /// What is written down of each exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Record {
     pub ledger: Option<Ledger>,
     /// Traces; none without the key.
     pub traces: Option<Traces>,
+    /// Who else is told that a quota is nearly used up; nobody without the key.
+    pub webhook: Option<Webhook>,
 }
 
 /// One JSON line an exchange.
@@ -42,7 +46,13 @@ pub enum Destination {
 
 impl Default for Record {
     fn default() -> Self {
-        Self { access_log: Some(AccessLog { to: Destination::Stdout }), metrics: Metrics::default(), ledger: None, traces: None }
+        Self {
+            access_log: Some(AccessLog { to: Destination::Stdout }),
+            metrics: Metrics::default(),
+            ledger: None,
+            traces: None,
+            webhook: None,
+        }
     }
 }
 
@@ -53,8 +63,9 @@ impl FromValue for Record {
         let metrics = map.or("metrics", Metrics::default());
         let ledger = map.optional("ledger");
         let traces = map.optional("traces");
+        let webhook = map.optional("webhook");
         map.finish()?;
-        Ok(Self { access_log: access_log?, metrics: metrics?, ledger: ledger?, traces: traces? })
+        Ok(Self { access_log: access_log?, metrics: metrics?, ledger: ledger?, traces: traces?, webhook: webhook? })
     }
 }
 

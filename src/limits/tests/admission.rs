@@ -76,7 +76,7 @@ fn an_admission_tells_the_standing_under_the_tightest_rule() {
     let standing = limits.admit(&ann, now).unwrap().requests.unwrap().clone();
     assert_eq!(
         standing,
-        Standing { rule: "user".into(), count: Count::Requests, limit: 3, used: 1, held: 0, reset: Duration::from_millis(100) }
+        Standing { rule: "user".into(), count: Count::Requests, limit: 3, used: 1, held: 0, reset: Duration::from_millis(100), ends: None }
     );
     for n in 0..50 {
         let other = caller("acme", Some(&n.to_string()));
@@ -85,7 +85,7 @@ fn an_admission_tells_the_standing_under_the_tightest_rule() {
     let standing = limits.admit(&ann, now + Duration::from_millis(50)).unwrap().requests.unwrap().clone();
     assert_eq!(
         standing,
-        Standing { rule: "user".into(), count: Count::Requests, limit: 3, used: 2, held: 0, reset: Duration::from_millis(150) }
+        Standing { rule: "user".into(), count: Count::Requests, limit: 3, used: 2, held: 0, reset: Duration::from_millis(150), ends: None }
     );
 }
 

@@ -7,7 +7,7 @@ use prometheus::core::Metric as _;
 
 use super::super::labels::Attempt;
 use super::super::tenants::{TenantFigures, figures};
-use super::{LimitLevel, Metrics};
+use super::Metrics;
 use crate::domain::Reason;
 
 /// Everything that the live page shows, since the process began.
@@ -60,12 +60,5 @@ impl Metrics {
             expiries: self.expiries.lock().iter().map(|(upstream, expiry)| (upstream.clone(), *expiry)).collect(),
             tenants: figures(&all),
         }
-    }
-
-    /// How much `tenant` has left under each limit that gives a tenant one bucket for all its callers; nothing where nobody was said to know
-    /// ([`Metrics::limits`]).
-    #[must_use]
-    pub fn limits_of(&self, tenant: &str) -> Vec<LimitLevel> {
-        self.limits.lock().as_ref().map(|read| read(tenant)).unwrap_or_default()
     }
 }

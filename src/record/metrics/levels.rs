@@ -1,32 +1,36 @@
 //! What changes without an exchange: levels that other rooms hold, and times that run.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 use super::super::families::Families;
 use super::super::labels::{KeyFetch, Level};
 use super::Metrics;
 
-pub(super) type Limits = dyn Fn(&str) -> Vec<LimitLevel> + Send;
-
-/// How much a tenant has left under one limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitLevel {
-    /// The limit's name.
-    pub limit: Arc<str>,
-    /// What could be taken at once now.
-    pub remaining: u64,
-    /// What could be, had nothing been taken.
-    pub capacity: u64,
-}
-
 /// A level, and who knows it.
 pub(super) struct Sample {
     level: Level,
-    pub(super) gauge: IntGauge,
-    pub(super) read: Box<dyn Fn() -> u64 + Send>,
+    shown: Shown,
+    read: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// What shows a level.
+#[derive(Clone)]
+enum Shown {
+    Gauge(IntGauge),
+    Counter(IntCounter),
+}
+
+impl Sample {
+    /// Asks for the level, and shows it.
+    pub(super) fn take(&self) {
+        let value = (self.read)();
+        match &self.shown {
+            Shown::Gauge(gauge) => gauge.set(i64::try_from(value).unwrap_or(i64::MAX)),
+            Shown::Counter(counter) => counter.inc_by(value.saturating_sub(counter.get())),
+        }
+    }
 }
 
 impl Metrics {
@@ -59,16 +63,13 @@ impl Metrics {
     /// `read` should own no more than what it reads: these metrics keep it until another takes its place.
     pub fn sample(&self, level: Level, read: impl Fn() -> u64 + Send + 'static) {
         let mut samples = self.samples.lock();
-        let gauge = match samples.iter().position(|sample| sample.level == level) {
-            Some(old) => samples.swap_remove(old).gauge,
-            None => Families { registry: &self.registry }.gauge(level.name(), level.help(), None),
+        let families = Families { registry: &self.registry };
+        let shown = match samples.iter().position(|sample| sample.level == level) {
+            Some(old) => samples.swap_remove(old).shown,
+            None if level.only_grows() => Shown::Counter(families.counter(level.name(), level.help())),
+            None => Shown::Gauge(families.gauge(level.name(), level.help(), None)),
         };
-        samples.push(Sample { level, gauge, read: Box::new(read) });
-    }
-
-    /// Has `read` asked how much each tenant that was counted has left, at each scrape from now on. It must not block.
-    pub fn limits(&self, read: impl Fn(&str) -> Vec<LimitLevel> + Send + 'static) {
-        *self.limits.lock() = Some(Box::new(read));
+        samples.push(Sample { level, shown, read: Box::new(read) });
     }
 
     /// Notes that the configuration of this `version` is served from `at` on.

@@ -209,22 +209,56 @@ fn what_tenants_did_is_told_by_name() {
 fn what_limits_leave_is_asked_for_the_tenants_that_were_seen() {
     let metrics = of_size(1000);
     let id = RequestId::random();
-    metrics.limits(|tenant| {
-        let remaining = if tenant == "acme" { 3 } else { 10 };
-        ["rpm", "rps"].into_iter().map(|limit| LimitLevel { limit: limit.into(), remaining, capacity: 10 }).collect()
+    let level = |limit: &str, count, scale, used| LimitLevel {
+        limit: limit.into(),
+        count,
+        scale,
+        capacity: 10 * scale,
+        used,
+        held: 500,
+        reset: Duration::ZERO,
+        ends: None,
+    };
+    metrics.limits(move |subject| {
+        let used = if subject.tenant.as_deref() == Some("acme") { 6_000 } else { 0 };
+        vec![level("tpm", "tokens", 1_000, used), level("budget", "usd", Usd::PICOS, used)]
     });
     assert_eq!(samples(&metrics, "tollgate_limit_remaining").len(), 0);
     metrics.count(&bare(&id));
     metrics.count(&full(&id, &principal("acme", None)));
     let text = metrics.render(SystemTime::UNIX_EPOCH);
-    assert_eq!(sample(&text, r#"tollgate_limit_remaining{limit="rpm",tenant="acme"}"#), "3");
-    assert_eq!(sample(&text, r#"tollgate_limit_capacity{limit="rps"}"#), "10");
+    let labels = r#"{limit="tpm",tenant="acme",count="tokens"}"#;
+    for (family, value) in [("remaining", "3.500"), ("capacity", "10"), ("used", "6"), ("held", "0.500")] {
+        assert_eq!(sample(&text, &format!("tollgate_limit_{family}{labels}")), value);
+    }
+    assert_eq!(sample(&text, r#"tollgate_limit_remaining{limit="budget",tenant="acme",count="usd"}"#), "9.999999993500");
     for number in 0..200 {
         let principal = principal(&format!("tenant-{number}"), None);
         metrics.count(&Entry { principal: Some(&principal), ..bare(&id) });
     }
-    let lines = samples(&metrics, "tollgate_limit_remaining").len() + samples(&metrics, "tollgate_limit_capacity").len();
+    let lines: usize =
+        ["remaining", "capacity", "used", "held"].map(|family| samples(&metrics, &format!("tollgate_limit_{family}")).len()).iter().sum();
     assert!((50..=100).contains(&lines), "{lines} lines of a tenth of 1000");
+}
+
+#[test]
+fn what_limits_refused_ended_and_would_have_refused_is_counted_by_rule() {
+    let metrics = Metrics::new();
+    metrics.limit("quiet", true, false, &[50]);
+    metrics.limit("rpm", false, true, &[]);
+    let id = RequestId::random();
+    let shadow: [Arc<str>; 2] = ["quiet".into(), "other".into()];
+    let entry = Entry { limit: Some("rpm"), shadow_limits: &shadow, ..bare(&id) };
+    let number = |name: &str| sample(&metrics.render(SystemTime::UNIX_EPOCH), name).to_owned();
+    assert_eq!(number(r#"tollgate_limit_shadow_total{limit="quiet"}"#), "0");
+    assert_eq!(number(r#"tollgate_limit_warnings_total{limit="quiet",percent="50"}"#), "0");
+    metrics.count(&Entry { status: Some(429), reason: Some(Reason::RateLimited), ..entry });
+    metrics.count(&Entry { status: Some(400), reason: Some(Reason::BudgetSpent), shadow_limits: &[], ..entry });
+    metrics.count(&Entry { status: Some(200), reason: Some(Reason::BudgetSpent), shadow_limits: &[], ..entry });
+    assert_eq!(number(r#"tollgate_limit_refusals_total{limit="rpm"}"#), "2");
+    assert_eq!(number(r#"tollgate_limit_cuts_total{limit="rpm"}"#), "1");
+    assert_eq!(number(r#"tollgate_limit_shadow_total{limit="quiet"}"#), "1");
+    assert_eq!(number(r#"tollgate_limit_shadow_total{limit="other"}"#), "1");
 }
 
 #[test]

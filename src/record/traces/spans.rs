@@ -213,6 +213,12 @@ fn caller(attributes: &mut Vec<KeyValue>, entry: &Entry<'_>) {
     if let Some(reason) = entry.reason {
         attributes.push(KeyValue::new("tollgate.reason", reason.label()));
     }
+    if let Some(limit) = entry.limit {
+        attributes.push(KeyValue::new("tollgate.limit", text(limit)));
+    }
+    if !entry.waited.is_zero() {
+        attributes.push(KeyValue::new("tollgate.waited_us", i64::try_from(entry.waited.as_micros()).unwrap_or(i64::MAX)));
+    }
     let overhead = i64::try_from(entry.overhead.as_micros()).unwrap_or(i64::MAX);
     attributes.push(KeyValue::new("tollgate.overhead_us", overhead));
 }

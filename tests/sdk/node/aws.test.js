@@ -262,6 +262,13 @@ describe("typed exceptions and retries", () => {
     assert.equal(textOf(answer), "echo: hello");
   });
 
+  test("a spent quota is raised as one and asked once", async () => {
+    const spent = connect(BedrockRuntimeClient, world.plain, { ...bearer(world.spent), maxAttempts: 5 });
+    const error = await failure(() => spent.send(converse()));
+    assert.equal(error.name, "ServiceQuotaExceededException");
+    assert.deepEqual([error.$metadata.httpStatusCode, error.$metadata.attempts], [400, 1]);
+  });
+
   for (const name of ["throttlingException", "modelStreamErrorException", "internalServerException", "validationException"]) {
     test(`${name} within a stream is raised after what came before`, async () => {
       const answer = await client.send(converseStream(model(`exception-${name}-2`)));

@@ -61,6 +61,13 @@ test("above the limit it is a rate limit error that says when to come back", asy
   assert.ok(wait >= 1 && wait <= 1_100, `retry-after-ms is ${wait}`);
 });
 
+test("a spent quota is a bad request that is asked once", async () => {
+  const client = connect(world.plain, world.spent, { maxRetries: 4 });
+  const error = await failure(() => client.chat.completions.create({ model: MODEL, messages }));
+  assert.equal(error.constructor.name, "BadRequestError");
+  assert.equal(error.headers.get("x-should-retry"), "false");
+});
+
 for (const fault of ["exception-throttlingException-2", "cut-mid-frame", "close-mid-frame"]) {
   test(`a stream with ${fault} never ends cleanly`, async () => {
     const { error } = await drain(await connect(world.plain).chat.completions.create({ model: model(fault), messages, stream: true }));

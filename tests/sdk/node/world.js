@@ -20,6 +20,7 @@ export const world = {
   metered: needed("METERED_TOKEN"), // JWT of a tenant that may use 10,000 tokens a day
   paced: needed("PACED_TOKEN"), // JWT of a tenant that may use 10,000 tokens a second, 2,000 at once
   brief: needed("BRIEF_TOKEN"), // JWT of a tenant whose streams end after 40 tokens
+  spent: needed("SPENT_TOKEN"), // JWT of a tenant whose quota is spent: each client calls with it once, and tests/it/sdk.rs counts what came of that
 };
 
 /** The gateway that knows issued keys, and keys that it issued. */

@@ -78,6 +78,12 @@ def test_above_the_limit_it_is_a_rate_limit_error_that_says_when_to_come_back(pl
     assert 1 <= int(raised.value.response.headers["retry-after-ms"]) <= 1_100
 
 
+def test_a_spent_quota_is_a_bad_request_that_is_asked_once(plain, world):
+    with pytest.raises(anthropic.BadRequestError) as raised:
+        plain(world.spent, max_retries=4).messages.create(model=HAIKU, **ONE_TWO)
+    assert raised.value.response.headers["x-should-retry"] == "false"
+
+
 @pytest.mark.parametrize("fault", ["exception-throttlingException-2", "cut-mid-frame", "close-mid-frame"])
 def test_a_stream_that_breaks_never_ends_cleanly(plain, fault):
     with pytest.raises((anthropic.APIError, httpx2.TransportError)):

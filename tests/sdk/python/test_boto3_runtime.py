@@ -176,6 +176,15 @@ def test_boto3_waits_as_it_is_told_and_then_gets_through(runtime, world):
     assert answer["usage"]["inputTokens"] == 1
 
 
+def test_a_spent_quota_is_raised_as_one_and_asked_once(runtime, world):
+    client = runtime(token=world.spent, retries={"total_max_attempts": 5})
+    with pytest.raises(client.exceptions.ServiceQuotaExceededException) as raised:
+        client.converse(modelId=HAIKU, messages=says("hi"))
+    meta = raised.value.response["ResponseMetadata"]
+    assert (meta["HTTPStatusCode"], meta["RetryAttempts"]) == (400, 0)
+    assert "`budget` is spent" in raised.value.response["Error"]["Message"]
+
+
 # Streams that end badly.
 
 

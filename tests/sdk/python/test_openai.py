@@ -55,6 +55,21 @@ def test_above_the_limit_it_is_a_rate_limit_error_that_says_when_to_come_back(co
     assert 1 <= int(raised.value.response.headers["retry-after-ms"]) <= 1_100
 
 
+def test_it_reads_where_it_stands_under_the_limits(connect, world):
+    answer = connect(world.limited).chat.completions.with_raw_response.create(model=MODEL, messages=ONE_TWO)
+    told = {name: answer.headers.get(f"x-ratelimit-{name}-requests") for name in ("limit", "remaining", "reset")}
+    assert (told["limit"], told["remaining"]) == ("1", "0")
+    assert told["reset"] == "1s" or told["reset"].endswith("ms")
+    assert "x-ratelimit-limit-tokens" not in answer.headers, "no rule counts tokens"
+
+
+def test_a_spent_quota_is_a_bad_request_that_is_asked_once(connect, world):
+    with pytest.raises(openai.BadRequestError) as raised:
+        connect(world.spent, max_retries=4).chat.completions.create(model=MODEL, messages=ONE_TWO)
+    assert raised.value.code == "budget_spent"
+    assert raised.value.response.headers["x-should-retry"] == "false"
+
+
 @pytest.mark.parametrize("fault", ["exception-throttlingException-2", "cut-mid-frame", "close-mid-frame"])
 def test_a_stream_that_breaks_never_ends_cleanly(connect, fault):
     with pytest.raises((openai.APIError, httpx2.TransportError)):

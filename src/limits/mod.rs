@@ -126,6 +126,7 @@ impl Limits {
         let mut admission = Admission::new(Arc::clone(self));
         for (place, rule) in self.rules.iter().enumerate() {
             let Some(group) = rule.covers(&caller) else { continue };
+            let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
             if rule.count == Count::Usd && !rule.unpriced {
                 match is_priced(rule, ask) {
                     Err(_) if rule.shadow => {
@@ -135,7 +136,6 @@ impl Limits {
                     priced => priced?,
                 }
             }
-            let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
             let more = grants.more(&rule.name, &ask.principal.tenant, ask.principal.user.as_deref(), now.wall);
             let bound = rule.bound(&caller);
             let ask = bucket::Ask { amount: reservation.amount, least: reservation.least, hold: rule.counting.holds() };

@@ -68,7 +68,7 @@ impl Admission {
     pub(super) fn took(&mut self, hold: Hold, terms: Terms, bucket: Bucket, model: Option<&str>) {
         if let Some(rule) = self.limits.rule(hold.rule) {
             self.rates.note(rule, terms, bucket, hold.at);
-            if rule.by_model && self.model.is_none() {
+            if rule.counting.is_by_model() && self.model.is_none() {
                 self.model = model.map(Into::into);
             }
         }

@@ -106,6 +106,7 @@ fn settle(admission: Admission, now: Now) {
 }
 
 /// Admission and settlement under three rules of all sorts; from one thread, and from two at once. Criterion measures one thread, so the second prints.
+#[expect(clippy::print_stdout, reason = "two threads can't be told to criterion")]
 fn mixed_rules(criterion: &mut Criterion, callers: &[Principal], start: Instant) {
     let models: Vec<_> = (0..50).map(model_call).collect();
     let limits = room(&mixed(), Buckets::new(Buckets::DEFAULT_CAPACITY, start));

@@ -72,7 +72,7 @@ impl Admission {
             if !rule.shadow {
                 self.rates.note(rule, terms, bucket, hold.at);
             }
-            if rule.by_model && self.model.is_none() {
+            if rule.counting.is_by_model() && self.model.is_none() {
                 self.model = model.map(Into::into);
             }
         }

@@ -31,6 +31,11 @@ impl Counting {
         Self { count: rule.count, measure, reserve: rule.reserve, cut: rule.cut }
     }
 
+    /// Whether what a call uses depends on its model.
+    pub(super) const fn is_by_model(&self) -> bool {
+        matches!(self.measure, Measure::Bedrock { .. })
+    }
+
     /// Whether what a call comes to shows only when it ends.
     pub(super) const fn holds(&self) -> bool {
         !matches!(self.count, Count::Requests)

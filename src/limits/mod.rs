@@ -42,7 +42,7 @@ use self::admission::Hold;
 use self::bucket::Blocked;
 use self::buckets::{Want, Wants};
 use self::queue::{Line, Stop};
-use self::rule::Judge;
+use self::rule::{Covered, Judge};
 use self::subject::Caller;
 use crate::config::limits::{Bound, Count, Rule};
 use crate::domain::{Call, Clock, Cost, Principal, Quota, Reason, Rejection, Subject, Tokens, model_name};
@@ -126,7 +126,7 @@ impl Limits {
         let (mut wants, mut shadows) = (Wants::new(), Wants::new());
         let mut admission = Admission::new(Arc::clone(self));
         for (place, rule) in self.rules.iter().enumerate() {
-            let Some(group) = rule.covers(&caller) else { continue };
+            let Some(Covered { group }) = rule.covers(&caller) else { continue };
             let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
             if rule.count == Count::Usd && !rule.unpriced {
                 match is_priced(rule, ask) {

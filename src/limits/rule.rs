@@ -12,7 +12,7 @@ use super::measure::Counting;
 use super::period::{Calendar, Period};
 use super::subject::Caller;
 use super::warned::Warned;
-use crate::config::limits::{Bound, Count, Dimension, Matching, Measure, Rule, Tier, Wait};
+use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
 use crate::domain::{Glob, Principal, Reason, Rejection, Subject, is_model};
 
 /// A refusal that nobody can time says so long.
@@ -33,8 +33,6 @@ pub(super) struct Judge {
     pub(super) shadow: bool,
     pub(super) unpriced: bool,
     pub(super) wait: Option<Wait>,
-    /// Whether what a call uses depends on its model.
-    pub(super) by_model: bool,
     /// The rule's part of its buckets' keys.
     pub(super) id: Key,
     /// The key of the bucket that its newcomers share when there is no room for more.
@@ -44,6 +42,13 @@ pub(super) struct Judge {
     /// The period of its calendar that was looked at last.
     period: ArcSwap<Period>,
     pub(super) warned: Warned,
+}
+
+/// A call that a rule is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Covered<'a> {
+    /// The first of the caller's groups that the rule is for.
+    pub(super) group: Option<&'a str>,
 }
 
 impl Judge {
@@ -76,7 +81,6 @@ impl Judge {
             shadow: rule.shadow,
             unpriced: rule.unpriced,
             wait: rule.wait.clone(),
-            by_model: matches!(rule.measure, Measure::Bedrock { .. }),
             id: seed.part(Part::Rule, &id),
             overflow: seed.part(Part::Overflow, &id),
             calendar: match &rule.bound {
@@ -88,8 +92,8 @@ impl Judge {
         }
     }
 
-    /// Whether it is for the call; if so, the group of the caller's that it is for, where it asks for groups.
-    pub(super) fn covers<'a>(&self, caller: &Caller<'a>) -> Option<Option<&'a str>> {
+    /// Whose call it is, to the rule; none where the rule is not for it.
+    pub(super) fn covers<'a>(&self, caller: &Caller<'a>) -> Option<Covered<'a>> {
         let Matching { tenants, users, groups, models, services, routes } = &self.of;
         let (principal, call) = (caller.ask.principal, caller.ask.call);
         let any = |globs: &[Glob], name: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(name));
@@ -102,7 +106,7 @@ impl Judge {
             return None;
         }
         let group = principal.groups.iter().find(|group| any(groups, group)).map(|group| &**group);
-        if groups.is_empty() || group.is_some() { Some(group) } else { None }
+        (groups.is_empty() || group.is_some()).then_some(Covered { group })
     }
 
     /// Whether it is for a subject, as far as that tells: what it does not tell may be anything.

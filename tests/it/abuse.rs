@@ -3,6 +3,8 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use tollgate::emulator::Bill;
+
 use crate::client::Answer;
 use crate::downstream::{Ask, Client, Way, call, open};
 use crate::world::{World, world};
@@ -28,6 +30,10 @@ fn code(answer: &Answer) -> String {
 async fn remaining(world: &World, limit: &str) -> f64 {
     world.until_idle().await;
     world.metric(&format!("tollgate_limit_remaining{{limit=\"{limit}\"}}"))
+}
+
+fn billed(bill: &Bill) -> f64 {
+    f64::from(u32::try_from(bill.usage.input + bill.usage.output).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,8 +86,8 @@ async fn calls_at_once_without_max_tokens_pass_no_limit() {
     let passed = answers.iter().filter(|answer| answer.status == 200).count();
     assert!((10..=24).contains(&passed), "{passed} of 401 tokens each, within 10,000");
     let used = 10_000.0 - remaining(&world, "daily").await;
-    let billed: u64 = world.emulator.bills().iter().map(|bill| bill.usage.input + bill.usage.output).sum();
-    assert_eq!(used, billed as f64, "what is left is what was not billed");
+    let billed: f64 = world.emulator.bills().iter().map(billed).sum();
+    assert_eq!(used, billed, "what is left is what was not billed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +132,6 @@ async fn a_refused_call_takes_nothing_from_any_limit() {
     }
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 2);
     assert_eq!((remaining(&world, "a").await, remaining(&world, "c").await, remaining(&world, "d").await), (98.0, 10.0, 0.0));
-    let billed: u64 = world.emulator.bills().iter().map(|bill| bill.usage.input + bill.usage.output).sum();
-    assert_eq!(remaining(&world, "b").await, 1000.0 - billed as f64);
+    let billed: f64 = world.emulator.bills().iter().map(billed).sum();
+    assert_eq!(remaining(&world, "b").await, 1000.0 - billed);
 }

@@ -95,10 +95,10 @@ pub(crate) async fn world(yaml: &str) -> World {
 const SDK_LIMITS: &str = "
 limits:
   - { name: rps, count: requests, rate: 1/second, burst: 1, per: [user], tenants: [limited] }
-  - { name: budget, count: tokens, quota: 10000/day, tenants: [metered] }
+  - { name: daily, count: tokens, quota: 10000/day, tenants: [metered] }
   - { name: tps, count: tokens, rate: 10000/second, burst: 2000, tenants: [paced] }
   - { name: brevity, count: tokens, rate: 1000/second, burst: 40, reserve: 1, cut: true, tenants: [brief] }
-  - { name: once, count: requests, quota: 1/day, tenants: [spent] }
+  - { name: budget, count: requests, quota: 1/day, tenants: [spent] }
 ";
 
 /// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, others that may use so

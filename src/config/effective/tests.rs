@@ -65,7 +65,7 @@ fn what_no_golden_has_reads_back_too() {
         "record: { ledger: /l.sqlite }\nprices: prices.yaml",
         "routes: [{ name: all, to: [{ upstream: use1 }], on_disconnect: { drain: { time: 90s, max: 7 } } }]",
         "limits: [{ name: a, count: requests, rate: 7/hour, per: [user], tenants: ['*', 'true', '5'] }]",
-        "limits: [{ name: a, count: usd, rate: 0.000000000001/hour, burst: 9999999.999999999999, per: global, tiers: { '5': 7/second, 'true': 0.25/hour } }]",
+        "limits: [{ name: a, count: usd, rate: 0.000000000001/hour, burst: 8999999.999999999999, per: global, tiers: { '5': 7/second, 'true': 0.25/hour } }]",
         "limits: [{ name: a, count: tokens, rate: 600/minute, burst: 600, tiers: { a: 7/hour, b: { rate: 600/hour, burst: 600 }, c: { rate: 7/second, burst: 1 } } }]",
         "limits: [{ name: a, count: tokens, quota: 1000000000000/week, starts_on: sunday, weights: { input: 999.999, output: 0.001, cache_read: 0 }, warn_at: [100%, 1%] }]",
         "limits: [{ name: a, count: concurrency, max: 1000000, wait: 60s, queue: 100000, shares: { 'off': 100, '*': 2 } }]",

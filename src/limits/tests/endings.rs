@@ -141,7 +141,9 @@ fn a_rule_in_shadow_takes_what_it_would_admit_and_refuses_nobody() {
     assert_eq!(shadowed, [0, 0, 1, 1]);
     assert_eq!(world.held(), 200 * TOKEN + 4);
     assert!(world.grow(&mut calls[0], 10, 10_000).is_ok(), "nor does it cut");
-    calls.into_iter().for_each(|call| world.settle(call, 10, 90));
+    for call in calls {
+        world.settle(call, 10, 90);
+    }
     assert_eq!((world.held(), world.used()), (0, 200 * TOKEN));
 }
 

@@ -12,10 +12,13 @@ pub(super) const DAY: u64 = 86_400;
 /// A Thursday, 00:00 UTC.
 pub(super) const THURSDAY: u64 = 20_000 * DAY + 2 * DAY;
 
+/// A rule's name, whose quota, and when the period began.
+type Booked = (Arc<str>, Subject, u64);
+
 /// What the observer is told, summed up as a ledger would.
 #[derive(Default)]
 pub(super) struct Ledger {
-    pub(super) sums: Mutex<HashMap<(Arc<str>, Subject, u64), i128>>,
+    pub(super) sums: Mutex<HashMap<Booked, i128>>,
     pub(super) warnings: Mutex<Vec<LimitWarning>>,
 }
 
@@ -34,7 +37,7 @@ impl Ledger {
     pub(super) fn rows(&self, rules: &[Rule]) -> Vec<Quota> {
         let count = |name: &str| rules.iter().find(|rule| rule.name == name).unwrap().count.label().to_owned();
         let sums = self.sums.lock();
-        let row = |((rule, subject, starts), used): (&(Arc<str>, Subject, u64), &i128)| Quota {
+        let row = |((rule, subject, starts), used): (&Booked, &i128)| Quota {
             rule: rule.to_string(),
             count: count(rule),
             subject: subject.clone(),

@@ -46,7 +46,9 @@ fn left(values: [Option<&str>; 6], rules: &Value, metrics: &Metrics) -> Vec<Valu
         let subject = Subject { tenant: next(), user: next(), group: next(), model: next(), key: next(), address: next() };
         let told = [&subject.tenant, &subject.user, &subject.group, &subject.model, &subject.key, &subject.address];
         // What is not there can't be left out: each subject once. A group is told always, for tiers go by it.
-        if subject.group.is_some() == group.is_some() && told.into_iter().flatten().count() == usize::try_from(chosen.count_ones()).unwrap_or_default() {
+        if subject.group.is_some() == group.is_some()
+            && told.into_iter().flatten().count() == usize::try_from(chosen.count_ones()).unwrap_or_default()
+        {
             levels.extend(metrics.limits_of(&subject));
         }
     }

@@ -206,6 +206,33 @@ async fn the_limits_are_told_and_what_is_left_of_them_to_a_tenant() {
 }
 
 #[tokio::test]
+async fn a_group_is_told_to_every_rule_for_tiers_go_by_it() {
+    let admin = admin_with(&Readiness::new(), "limits: [{ name: rpm, count: requests, rate: 600/minute, burst: 50 }]");
+    admin.metrics.limits(|subject| {
+        let level = |capacity| crate::record::LimitLevel {
+            limit: "rpm".into(),
+            count: "requests",
+            scale: 1,
+            capacity,
+            used: 0,
+            held: 0,
+            reset: Duration::ZERO,
+            ends: Some(u64::MAX),
+        };
+        let is_of_tenant = subject.tenant.is_some() && subject.user.is_none();
+        is_of_tenant.then(|| level(if subject.group.is_some() { 100 } else { 50 })).into_iter().collect()
+    });
+    for (query, capacity) in
+        [("tenant=a", 50), ("tenant=a&user=eve", 50), ("tenant=a&group=gold", 100), ("tenant=a&user=eve&group=gold", 100)]
+    {
+        let told = get(&admin, &format!("/limits?{query}")).await.json();
+        let left = told["left"].as_array().unwrap();
+        assert_eq!((left.len(), &left[0]["capacity"]), (1, &json!(capacity)), "{query}: {told}");
+        assert_eq!(left[0]["ends"], Value::Null, "what never ends");
+    }
+}
+
+#[tokio::test]
 async fn usage_without_a_ledger_says_how_to_have_one() {
     let admin = admin(&Readiness::new());
     let answer = get(&admin, "/usage").await;

@@ -79,7 +79,8 @@ pub fn model_in_body(call: &Call, body: &[u8]) -> Result<Option<Box<str>>, CallE
 /// Whether the answer is to be a stream, the path tells by its last word; where the path names no model, the body may ask for one too, as in the shapes
 /// of OpenAI and Anthropic.
 ///
-/// One pass over the body, which never fails, and allocates nothing but for keys that are written with escapes.
+/// One pass over the body, which never fails, and allocates nothing but for keys that are written with escapes, and bounds that are no plain
+/// numbers.
 #[must_use]
 pub fn weigh(call: &Call, body: &[u8]) -> Asked {
     let asked = if model::begins_as_object(body) { weight::weigh(body) } else { Asked::default() };

@@ -121,8 +121,20 @@ fn string(bytes: &[u8]) -> (&[u8], &[u8], bool) {
 
 /// The kind that a key with escapes in it has: hidden so, a bound would be the upstream's and not ours.
 fn escaped_kind(key: &[u8]) -> Kind {
-    let key: Result<String, _> = serde_json::from_slice(&[b"\"", key, b"\""].concat());
-    key.map_or(Kind::Text, |key| kind(key.as_bytes()))
+    unescaped(key).map_or(Kind::Text, |key| kind(key.as_bytes()))
+}
+
+fn unescaped(text: &[u8]) -> Option<String> {
+    serde_json::from_slice(&[b"\"", text, b"\""].concat()).ok()
+}
+
+/// The count that a number tells, rounded up. Lenient readers take `1e5`, `100000.0` and `"100000"` for one too.
+fn count(number: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(number).ok()?.trim();
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok().filter(|number| *number >= 0.0)?;
+        Some(format!("{:.0}", number.ceil()).parse().unwrap_or(u64::MAX))
+    })
 }
 
 /// Whether a string can be base64, or the `data:` URL of such. Text of any length has a space in it soon.
@@ -141,7 +153,14 @@ impl Weight {
         }
         let is_medium = match self.kind {
             Kind::Label => return rest,
-            Kind::Text | Kind::Most | Kind::Answers | Kind::Stream | Kind::Settings => false,
+            Kind::Most | Kind::Answers => {
+                match escaped.then(|| unescaped(text)) {
+                    Some(number) => self.told(number.unwrap_or_default().as_bytes()),
+                    None => self.told(text),
+                }
+                false
+            }
+            Kind::Text | Kind::Stream | Kind::Settings => false,
             Kind::Medium => true,
             Kind::Data => is_base64(text),
             Kind::Address => self.within == Kind::Medium,
@@ -156,20 +175,24 @@ impl Weight {
 
     /// The greatest counts, where there are several: an estimate must not be too low.
     fn number<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let length = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
-        let (digits, rest) = bytes.split_at(length);
-        // `1e5` and `1.5` are no count of tokens.
-        let is_whole = !matches!(rest.first(), Some(b'.' | b'e' | b'E'));
-        if is_whole && (self.depth == 1 || (self.depth == 2 && self.settings)) {
-            let number = digits.iter().fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
-            if self.kind == Kind::Most {
-                self.asked.max_tokens = self.asked.max_tokens.max(Some(number));
-            } else {
-                self.answers = self.answers.max(number);
-            }
-        }
+        let is_of_it = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
+        let length = bytes.iter().position(|byte| !is_of_it(byte)).unwrap_or(bytes.len());
+        let (number, rest) = bytes.split_at(length);
+        self.told(number);
         self.kind = Kind::Text;
         rest
+    }
+
+    /// A bound or a number of answers, where that is what the value is.
+    fn told(&mut self, number: &[u8]) {
+        if self.depth != 1 && !(self.depth == 2 && self.settings) {
+            return;
+        }
+        match (self.kind, count(number)) {
+            (Kind::Most, told) => self.asked.max_tokens = self.asked.max_tokens.max(told),
+            (Kind::Answers, Some(told)) => self.answers = self.answers.max(told),
+            _ => {}
+        }
     }
 
     /// Of two words the one counts by which more is reserved: that it is no stream.
@@ -258,8 +281,10 @@ mod tests {
             r#"{"messages":[{"content":[{"toolUse":{"input":{"max_tokens":1}}}]}]}"#,
             r#"{"messages":[{"inferenceConfig":{"maxTokens":1}}]}"#,
             r#"{"tools":{"maxTokens":1}}"#,
-            r#"{"max_tokens":1.5}"#,
-            r#"{"max_tokens":1e3}"#,
+            r#"{"max_tokens":"-5"}"#,
+            r#"{"max_tokens":"all","n":"nan"}"#,
+            r#"{"max_tokens":["7"]}"#,
+            r#"{"messages":[{"max_tokens":"7"}]}"#,
             r#"{"max_tokens":null,"n":5}"#,
             r#"{"max_tokens":-5}"#,
             r#"{"prompt":"\"max_tokens\":5"}"#,
@@ -271,6 +296,29 @@ mod tests {
         assert_eq!(weigh(br#"{"n":3,"max_tokens":10,"messages":[]}"#).max_tokens, Some(30), "each of three answers");
         assert_eq!(weigh(br#"{"max_tokens":1,"max\u005ftoken\u0073":50}"#).max_tokens, Some(50), "hidden by escapes");
         assert_eq!(weigh(br#"{"max_tokens":99999999999999999999999}"#).max_tokens, Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_bound_counts_however_a_lenient_reader_may_be_told_it() {
+        for (told, most) in [
+            ("1e5", 100_000),
+            ("100000.0", 100_000),
+            ("1.5", 2),
+            ("2E+2", 200),
+            ("1e-9", 1),
+            ("1e99", u64::MAX),
+            ("1e999", u64::MAX),
+            (r#""100000""#, 100_000),
+            (r#"" 1e5 ""#, 100_000),
+            (r#""1\u00300000""#, 100_000),
+        ] {
+            // Beside a small one, of which the upstream may take no notice.
+            let body = format!(r#"{{"max_tokens":1,"messages":[],"max_tokens":{told}}}"#);
+            assert_eq!(weigh(body.as_bytes()).max_tokens, Some(most), "{body}");
+            let body = format!(r#"{{"inferenceConfig":{{"maxTokens":{told},"temperature":0.5}}}}"#);
+            assert_eq!(weigh(body.as_bytes()).max_tokens, Some(most), "{body}");
+        }
+        assert_eq!(weigh(br#"{"n":"3","max_tokens":1e1}"#).max_tokens, Some(30));
     }
 
     #[test]

@@ -106,7 +106,8 @@ impl Limits {
                 gateway.told(&json!({ "rules": of(&rules, "rules"), "grants": of(&grants, "grants") }), listed)
             }
             Self::Show { gateway, tenant, user, group } => {
-                let path = format!("/limits{}", query(&[("tenant", Some(&tenant)), ("user", user.as_deref()), ("group", group.as_deref())]));
+                let path =
+                    format!("/limits{}", query(&[("tenant", Some(&tenant)), ("user", user.as_deref()), ("group", group.as_deref())]));
                 gateway.told(&gateway.ask(Method::GET, &path, None)?, |told| left(told, &tenant))
             }
             Self::Grant { gateway, tenant, rule, amount, user, until, note } => {

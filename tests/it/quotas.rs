@@ -243,7 +243,7 @@ async fn a_grant_counts_at_once_survives_a_restart_expires_and_is_revoked() {
     let revoked = gateway.revoke("3").await;
     assert_eq!((revoked.status, &revoked.json()["state"]), (StatusCode::OK, &json!("revoked")));
     assert_eq!(gateway.admitted(1).await, 0);
-    for unknown in ["9", "x", "-1", "3/4"] {
+    for unknown in ["9", "x", "-1", "3/4", "x/3"] {
         let answer = gateway.revoke(unknown).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{unknown}");
     }

@@ -167,7 +167,8 @@ async fn what_is_set_up_read_or_deleted_under_a_models_name_takes_no_tokens_and_
             Ask::get("/model/nobody.knows-v1:0/converse"),
         ] {
             let answer = call(&world, way, &ask.clone().token(&world.token)).await;
-            let refused = world.metric(r#"tollgate_limit_refusals_total{limit="tokens"}"#) + world.metric(r#"tollgate_limit_refusals_total{limit="money"}"#);
+            let refused = world.metric(r#"tollgate_limit_refusals_total{limit="tokens"}"#)
+                + world.metric(r#"tollgate_limit_refusals_total{limit="money"}"#);
             assert_eq!(refused, 0.0, "{way:?} {ask:?}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
         }
     }

@@ -23,7 +23,7 @@ use crate::record::{Metrics, RecordError, Recorder};
 use crate::routes::Routes;
 use crate::upstreams::{UpstreamError, Upstreams};
 
-/// So many callers may have a bucket of their own (about 50 MB of them); what comes beyond shares one, loudly.
+/// So many callers may have a bucket of their own (75 to 85 MB of them); what comes beyond shares one, loudly.
 const BUCKETS: usize = 1_000_000;
 
 /// A configuration that can't be put to work.

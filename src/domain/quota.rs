@@ -60,7 +60,7 @@ pub struct Grant {
     pub rule: Arc<str>,
     /// The tenant.
     pub tenant: Arc<str>,
-    /// The user; none for the tenant's own bucket, and for each of its users'.
+    /// The user, for the buckets that are theirs alone; none for the tenant's own bucket, and for each of its users'.
     pub user: Option<Arc<str>>,
     /// So much more, in the rule's units of account.
     pub more: u64,

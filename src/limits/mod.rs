@@ -29,7 +29,7 @@ mod warned;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use self::admission::{Admission, Cut};
 pub use self::buckets::Buckets;
@@ -122,7 +122,7 @@ impl Limits {
         let model = ask.call.model.as_deref().map(model_name);
         let caller = Caller::new(ask, model.as_deref(), self.buckets.seed());
         let wall = self.wall(now.wall);
-        let grants = self.grants.load();
+        let (grants, at) = (self.grants.load(), told_by(wall, now));
         let (mut wants, mut shadows) = (Wants::new(), Wants::new());
         let mut admission = Admission::new(Arc::clone(self));
         for (place, rule) in self.rules.iter().enumerate() {
@@ -137,7 +137,7 @@ impl Limits {
                     priced => priced?,
                 }
             }
-            let more = grants.more(&rule.name, &ask.principal.tenant, rule.user(ask.principal), now.wall);
+            let more = grants.more(&rule.name, &ask.principal.tenant, rule.user(ask.principal), at);
             let bound = rule.bound(&caller);
             let ask = bucket::Ask { amount: reservation.amount, least: reservation.least, hold: rule.counting.holds() };
             let of = Of { place, group, bound, more };
@@ -190,7 +190,9 @@ impl Limits {
     fn behind(&self, want: &Want<Of<'_>>, wants: &[Want<Of<'_>>], now: Now) -> Option<Box<Refused>> {
         let rule = self.rule(want.of.place)?;
         let mut rates = Rates::default();
-        wants.iter().for_each(|want| self.note(want, now, &mut rates));
+        for want in wants {
+            self.note(want, now, &mut rates);
+        }
         Some(Box::new(Refused { rejection: rule.refuse_behind(want.terms), rates, rule: Arc::clone(&rule.name) }))
     }
 
@@ -222,10 +224,11 @@ impl Limits {
     #[must_use]
     pub fn standing(&self, subject: &Subject, now: Now) -> Vec<Standing> {
         let (wall, grants) = (self.wall(now.wall), self.grants.load());
+        let at = told_by(wall, now);
         let rules = self.rules.iter().filter(|rule| subject::is_told(&rule.per, subject) && rule.is_for(subject));
         rules
             .map(|rule| {
-                let more = subject.tenant.as_deref().map_or(0, |tenant| grants.more(&rule.name, tenant, subject.user.as_deref(), now.wall));
+                let more = subject.tenant.as_deref().map_or(0, |tenant| grants.more(&rule.name, tenant, subject.user.as_deref(), at));
                 let terms = rule.terms(rule.bound_of(subject), more, wall);
                 let (bucket, at) = self.buckets.look(subject::key(self.buckets.seed(), rule.id, &rule.per, subject), terms, now.monotonic);
                 Standing::of(rule, terms, bucket, at)
@@ -274,6 +277,11 @@ struct Of<'a> {
     group: Option<&'a str>,
     bound: Bound,
     more: u64,
+}
+
+/// The wall time, by a clock that does not go back: a grant that has ended does not begin anew. `wall`: its whole seconds.
+fn told_by(wall: u64, now: Now) -> SystemTime {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(wall)).map_or(now.wall, |wall| wall.max(now.wall))
 }
 
 /// A budget can't be kept of what no price is known for.

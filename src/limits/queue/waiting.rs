@@ -73,23 +73,6 @@ impl Limits {
         Ok(Turn::Waits(Waiting { limits: self, ask, place, until: now.monotonic + wait.time, turns: SmallVec::new() }))
     }
 
-    /// The same, and waits. Dropped, the call waits no longer.
-    ///
-    /// # Errors
-    /// [`Refused`] too when the time to wait is over.
-    pub async fn admit_in_turn(self: &Arc<Self>, ask: &Ask<'_>, clock: &Clock) -> Result<Admission, Box<Refused>> {
-        match self.admit_or_wait(ask, Now::of(clock))? {
-            Turn::Admitted(admission) => Ok(admission),
-            Turn::Waits(waiting) => waiting.admitted(clock).await,
-        }
-    }
-
-    /// How many calls wait for their turn.
-    #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.buckets.waiting()
-    }
-
     /// Why a call does not even try to be admitted, where it does not.
     pub(in crate::limits) fn stops(&self, line: Line<'_>, wants: &[Want<Of<'_>>], now: Now) -> Option<Stop> {
         let Line::Behind(own) = line else { return None };

@@ -13,8 +13,6 @@ mod turns;
 mod waiters;
 mod world;
 
-use std::time::Duration;
-
 use super::*;
 use crate::config::limits::Dimension;
 use crate::domain::{Asked, Clock, ManualClock, Method, Service};
@@ -49,6 +47,21 @@ fn buckets(start: Instant) -> Arc<Buckets> {
 
 fn now(monotonic: Instant) -> Now {
     Now { monotonic, wall: SystemTime::UNIX_EPOCH }
+}
+
+impl Limits {
+    /// Asks to be admitted, and waits where that is how it is.
+    async fn admit_in_turn(self: &Arc<Self>, ask: &Ask<'_>, clock: &Clock) -> Result<Admission, Box<Refused>> {
+        match self.admit_or_wait(ask, Now::of(clock))? {
+            Turn::Admitted(admission) => Ok(admission),
+            Turn::Waits(waiting) => waiting.admitted(clock).await,
+        }
+    }
+
+    /// How many calls wait for their turn.
+    fn waiting(&self) -> u64 {
+        self.buckets.waiting()
+    }
 }
 
 /// Rules for calls that make one request each, and are over at once.

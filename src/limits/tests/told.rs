@@ -103,6 +103,30 @@ fn what_one_user_was_granted_is_for_their_own_bucket_alone() {
     }
 }
 
+#[test]
+fn a_grant_that_has_ended_does_not_begin_anew_where_the_clock_goes_back() {
+    let at = |seconds| Now { monotonic: start(), wall: SystemTime::UNIX_EPOCH + SECOND * seconds };
+    let grant = Grant {
+        id: 1,
+        rule: "daily".into(),
+        tenant: "acme".into(),
+        user: None,
+        more: 5,
+        until: at(100).wall,
+        made: at(0).wall,
+        note: String::new(),
+    };
+    let limits = build(&[quota("daily", Count::Requests, 1)], vec![grant], Arc::new(Nobody));
+    let subject = Subject { tenant: Some("acme".into()), ..Subject::default() };
+    let (acme, call) = (caller("acme", None), asked(1));
+    for (seconds, most) in [(99, 6), (100, 1), (50, 1)] {
+        assert_eq!(limits.standing(&subject, at(seconds))[0].limit, most, "at {seconds}");
+        let ask = Ask { principal: &acme, call: &call, route: "r", address: None, price: &|_| Cost::Nothing };
+        let admitted = (0..10).map_while(|_| limits.admit(&ask, at(seconds)).ok()).collect::<Vec<_>>().len();
+        assert_eq!(admitted as u64, most, "at {seconds}");
+    }
+}
+
 #[derive(Default)]
 struct Heard(Mutex<Vec<u8>>);
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use tollgate::domain::{Asked, Usage};
 use tollgate::reply::{Ended, Meter};
 
-const ASKED: Asked = Asked { text_bytes: 30, media: 1, max_tokens: Some(1_000), streamed: false };
+const ASKED: Asked = Asked { text_bytes: 30, media: 1, max_tokens: Some(1_000), streamed: false, of_no_model: false };
 
 fn read<'a>(kind: &'static str, pieces: impl IntoIterator<Item = &'a [u8]>, ended: Ended) -> (Option<Usage>, bool) {
     let mut headers = HeaderMap::new();

@@ -97,7 +97,8 @@ impl Admin {
         let Some(book) = self.book.clone() else { return refusal(&Refused(StatusCode::CONFLICT, WITHOUT_LEDGER.to_owned())) };
         let now = self.clock.wall();
         if request.method == Method::DELETE {
-            let id = request.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+            let below = request.uri.path().strip_prefix(Page::Grants.path()).unwrap_or_default();
+            let id = below.strip_prefix('/').unwrap_or_default().to_owned();
             return apart(move || revoke(&book, &id, &by, now).unwrap_or_else(|refused| refusal(&refused))).await;
         }
         if !is_json(&request.headers) {

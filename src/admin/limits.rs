@@ -38,14 +38,17 @@ pub(super) fn told(query: Option<&str>, rules: &Value, metrics: &Metrics) -> Res
 /// What each rule leaves that tells callers apart by some of these values, in the rules' order.
 fn left(values: [Option<&str>; 6], rules: &Value, metrics: &Metrics) -> Vec<Value> {
     let mut levels: Vec<LimitLevel> = Vec::new();
+    let [_, _, group, ..] = values;
     // At most 64, of which each rule is asked about by one.
     for chosen in 0..1_u8 << values.len() {
         let mut places = values.iter().enumerate().map(|(at, value)| value.filter(|_| chosen >> at & 1 == 1).map(Into::into));
         let mut next = || places.next().flatten();
         let subject = Subject { tenant: next(), user: next(), group: next(), model: next(), key: next(), address: next() };
         let told = [&subject.tenant, &subject.user, &subject.group, &subject.model, &subject.key, &subject.address];
-        // What is not there can't be left out: each subject once.
-        if told.into_iter().flatten().count() == usize::try_from(chosen.count_ones()).unwrap_or_default() {
+        // What is not there can't be left out: each subject once. A group is told always, for tiers go by it.
+        if subject.group.is_some() == group.is_some()
+            && told.into_iter().flatten().count() == usize::try_from(chosen.count_ones()).unwrap_or_default()
+        {
             levels.extend(metrics.limits_of(&subject));
         }
     }
@@ -66,8 +69,10 @@ pub(super) fn level(level: &LimitLevel) -> Value {
         "remaining": amount(level.remaining()),
         "resets_in": u64::try_from(level.reset.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX),
     });
-    if let (Value::Object(told), Some(ends)) = (&mut told, level.ends) {
-        told.insert("ends".to_owned(), rfc3339(UNIX_EPOCH + Duration::from_secs(ends)).into());
+    // A period that never ends has none that can be told.
+    let ends = level.ends.and_then(|ends| UNIX_EPOCH.checked_add(Duration::from_secs(ends)));
+    if let (Value::Object(told), Some(ends)) = (&mut told, ends) {
+        told.insert("ends".to_owned(), rfc3339(ends).into());
     }
     told
 }

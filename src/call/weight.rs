@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn asked(text_bytes: u64, media: u32, max_tokens: Option<u64>) -> Asked {
-        Asked { text_bytes, media, max_tokens, streamed: false }
+        Asked { text_bytes, media, max_tokens, ..Asked::default() }
     }
 
     #[test]

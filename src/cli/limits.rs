@@ -43,6 +43,9 @@ pub(super) enum Limits {
         /// The user within the tenant
         #[arg(long)]
         user: Option<String>,
+        /// The group that the caller is in, by which a rule chooses its tier
+        #[arg(long)]
+        group: Option<String>,
     },
     /// Grant a tenant more than a rule gives, for a time
     ///
@@ -102,8 +105,9 @@ impl Limits {
                 let grants = gateway.ask(Method::GET, &path, None).or_else(Failed::without_ledger)?;
                 gateway.told(&json!({ "rules": of(&rules, "rules"), "grants": of(&grants, "grants") }), listed)
             }
-            Self::Show { gateway, tenant, user } => {
-                let path = format!("/limits{}", query(&[("tenant", Some(&tenant)), ("user", user.as_deref())]));
+            Self::Show { gateway, tenant, user, group } => {
+                let path =
+                    format!("/limits{}", query(&[("tenant", Some(&tenant)), ("user", user.as_deref()), ("group", group.as_deref())]));
                 gateway.told(&gateway.ask(Method::GET, &path, None)?, |told| left(told, &tenant))
             }
             Self::Grant { gateway, tenant, rule, amount, user, until, note } => {

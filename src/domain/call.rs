@@ -28,6 +28,8 @@ pub struct Asked {
     pub max_tokens: Option<u64>,
     /// Whether the answer is to come as a stream, as far as path and body tell.
     pub streamed: bool,
+    /// Whether no model answers, though one may be named: of what reads, lists, deletes or sets something up.
+    pub of_no_model: bool,
 }
 
 /// Bytes of text that are taken for a token of input. A byte-level tokenizer reads English at four bytes a token, code and other languages at two to three
@@ -47,7 +49,7 @@ impl Asked {
     /// Whether there is nothing in it that a model could read.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        *self == Self { streamed: self.streamed, ..Self::default() }
+        *self == Self { streamed: self.streamed, of_no_model: self.of_no_model, ..Self::default() }
     }
 }
 

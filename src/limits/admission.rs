@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::bucket::{Bucket, Terms};
 use super::key::Key;
 use super::standing::Rates;
+use super::warned::Warning;
 use super::{Limits, Now};
 use crate::config::limits::{Bound, Count};
 use crate::domain::{Cost, LimitWarning, QuotaChange, Subject, Tokens};
@@ -67,7 +68,10 @@ impl Admission {
     /// Takes note of what was taken: from now on it is given back, whatever happens. `model`: the call's, in its one spelling.
     pub(super) fn took(&mut self, hold: Hold, terms: Terms, bucket: Bucket, model: Option<&str>) {
         if let Some(rule) = self.limits.rule(hold.rule) {
-            self.rates.note(rule, terms, bucket, hold.at);
+            // What refuses nobody is nothing that a client should keep to.
+            if !rule.shadow {
+                self.rates.note(rule, terms, bucket, hold.at);
+            }
             if rule.counting.is_by_model() && self.model.is_none() {
                 self.model = model.map(Into::into);
             }
@@ -215,6 +219,9 @@ impl Limits {
         else {
             return;
         };
+        if !rule.warned.is_news(hold.key, Warning { ends, limit, percent }) {
+            return;
+        }
         self.observer.warn(LimitWarning {
             rule: Arc::clone(&rule.name),
             count: rule.count.label(),

@@ -47,7 +47,7 @@ impl Counting {
             return Some(Reservation { amount: 1, least: 1 });
         }
         // A body that can't be read may still have a model run.
-        if asked.is_nothing() && model.is_none() {
+        if asked.of_no_model || asked.is_nothing() && model.is_none() {
             return None;
         }
         let output = asked.max_tokens.unwrap_or(self.reserve);
@@ -162,7 +162,7 @@ mod tests {
 
     /// 100 tokens of input.
     fn asked(max_tokens: Option<u64>) -> Asked {
-        Asked { text_bytes: 300, media: 0, max_tokens, streamed: false }
+        Asked { text_bytes: 300, max_tokens, ..Asked::default() }
     }
 
     const USED: Tokens = Tokens { input: 100, output: 20, cache_read: 1_000, cache_write_5m: 7, cache_write_1h: 3, reasoning: 5 };
@@ -203,12 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_reserved_only_where_neither_body_nor_path_asks_for_anything() {
+    fn nothing_is_reserved_where_no_model_answers_and_where_neither_body_nor_path_asks_for_anything() {
         let counting = tokens(Weights::default());
         let nothing = Asked { streamed: true, ..Asked::default() };
         assert_eq!(counting.reservation(&nothing, None, FREE), None);
         assert_eq!(counting.reservation(&nothing, Some("m"), FREE), Some(Reservation { amount: 500_000, least: 500_000 }));
         assert!(counting.reservation(&asked(None), None, FREE).is_some());
+        let of_no_model = Asked { of_no_model: true, ..Asked::default() };
+        assert_eq!(counting.reservation(&of_no_model, Some("m"), FREE), None, "a job is set up, or a thing is read");
     }
 
     #[test]
@@ -335,7 +337,7 @@ mod tests {
                 let counting = Counting::of(&Rule { cut, ..rule(count, measure) });
                 let used = |tokens: &Tokens| counting.used(tokens, Some("m"), price(tokens)).unwrap();
                 prop_assert!(used(&spent) <= used(&more));
-                let asked = Asked { text_bytes, media, max_tokens: Some(output), streamed };
+                let asked = Asked { text_bytes, media, max_tokens: Some(output), streamed, of_no_model: false };
                 let reserved = counting.reservation(&asked, Some("m"), &price).unwrap();
                 prop_assert!(1 <= reserved.least && reserved.least <= reserved.amount);
             }

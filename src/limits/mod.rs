@@ -25,6 +25,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod told;
+mod warned;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ pub struct Ask<'a> {
 pub struct Refused {
     /// What the caller is told.
     pub rejection: Rejection,
-    /// Where the caller stands under the rule that refused.
+    /// Where the caller stands under the tightest rules of those that were asked.
     pub rates: Rates,
     /// The name of the rule that refused.
     pub rule: Arc<str>,
@@ -126,6 +127,7 @@ impl Limits {
         let mut admission = Admission::new(Arc::clone(self));
         for (place, rule) in self.rules.iter().enumerate() {
             let Some(Covered { group }) = rule.covers(&caller) else { continue };
+            let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
             if rule.count == Count::Usd && !rule.unpriced {
                 match is_priced(rule, ask) {
                     Err(_) if rule.shadow => {
@@ -135,8 +137,7 @@ impl Limits {
                     priced => priced?,
                 }
             }
-            let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
-            let more = grants.more(&rule.name, &ask.principal.tenant, ask.principal.user.as_deref(), now.wall);
+            let more = grants.more(&rule.name, &ask.principal.tenant, rule.user(ask.principal), now.wall);
             let bound = rule.bound(&caller);
             let ask = bucket::Ask { amount: reservation.amount, least: reservation.least, hold: rule.counting.holds() };
             let of = Of { place, group, bound, more };
@@ -186,11 +187,10 @@ impl Limits {
     }
 
     /// What a call is told that has others before it.
-    fn behind(&self, want: &Want<Of<'_>>, now: Now) -> Option<Box<Refused>> {
+    fn behind(&self, want: &Want<Of<'_>>, wants: &[Want<Of<'_>>], now: Now) -> Option<Box<Refused>> {
         let rule = self.rule(want.of.place)?;
-        let (bucket, at) = self.buckets.look(want.key, want.terms, now.monotonic);
         let mut rates = Rates::default();
-        rates.note(rule, want.terms, bucket, at);
+        wants.iter().for_each(|want| self.note(want, now, &mut rates));
         Some(Box::new(Refused { rejection: rule.refuse_behind(want.terms), rates, rule: Arc::clone(&rule.name) }))
     }
 
@@ -202,11 +202,23 @@ impl Limits {
             return Box::new(Refused { rejection, rates, rule: "".into() });
         };
         rates.note(rule, want.terms, refusal.bucket, self.buckets.nanos(now.monotonic));
+        for other in wants.iter().filter(|other| other.of.place != want.of.place) {
+            self.note(other, now, &mut rates);
+        }
         let rejection = rule.refuse(refusal.why, want.terms, want.ask.least);
         Box::new(Refused { rejection, rates, rule: Arc::clone(&rule.name) })
     }
 
-    /// Where `subject` stands under each rule that tells callers apart by what the subject has, and by nothing else. Takes nothing.
+    /// Takes note of where the caller stands under a rule of which nothing was taken.
+    fn note(&self, want: &Want<Of<'_>>, now: Now, rates: &mut Rates) {
+        if let Some(rule) = self.rule(want.of.place).filter(|rule| matches!(rule.count, Count::Requests | Count::Tokens)) {
+            let (bucket, at) = self.buckets.look(want.key, want.terms, now.monotonic);
+            rates.note(rule, want.terms, bucket, at);
+        }
+    }
+
+    /// Where `subject` stands under each rule that tells callers apart by what the subject has, and by nothing else. Its group chooses its tier too, and so
+    /// may be told to rules that tell no groups apart. Takes nothing.
     #[must_use]
     pub fn standing(&self, subject: &Subject, now: Now) -> Vec<Standing> {
         let (wall, grants) = (self.wall(now.wall), self.grants.load());
@@ -214,7 +226,7 @@ impl Limits {
         rules
             .map(|rule| {
                 let more = subject.tenant.as_deref().map_or(0, |tenant| grants.more(&rule.name, tenant, subject.user.as_deref(), now.wall));
-                let terms = rule.terms(rule.own_bound(), more, wall);
+                let terms = rule.terms(rule.bound_of(subject), more, wall);
                 let (bucket, at) = self.buckets.look(subject::key(self.buckets.seed(), rule.id, &rule.per, subject), terms, now.monotonic);
                 Standing::of(rule, terms, bucket, at)
             })

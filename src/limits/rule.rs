@@ -11,8 +11,9 @@ use super::key::{Key, Part, Seed};
 use super::measure::Counting;
 use super::period::{Calendar, Period};
 use super::subject::Caller;
+use super::warned::Warned;
 use crate::config::limits::{Bound, Count, Dimension, Matching, Rule, Tier, Wait};
-use crate::domain::{Glob, Reason, Rejection, Subject, is_model};
+use crate::domain::{Glob, Principal, Reason, Rejection, Subject, is_model};
 
 /// A refusal that nobody can time says so long.
 const SOON: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ pub(super) struct Judge {
     calendar: Option<Calendar>,
     /// The period of its calendar that was looked at last.
     period: ArcSwap<Period>,
+    pub(super) warned: Warned,
 }
 
 /// A call that a rule is for.
@@ -86,6 +88,7 @@ impl Judge {
                 Bound::Rate { .. } | Bound::Max(_) => None,
             },
             period: ArcSwap::from_pointee(Period { starts: 0, ends: 0 }),
+            warned: Warned::default(),
         }
     }
 
@@ -124,6 +127,12 @@ impl Judge {
         self.tiers.iter().find(is_in).map_or(self.bound, |tier| tier.bound)
     }
 
+    /// The bound for a subject: that of the tier that its group is in, or the rule's own.
+    pub(super) fn bound_of(&self, subject: &Subject) -> Bound {
+        let is_in = |tier: &&Tier| subject.group.as_deref().is_some_and(|group| tier.group.matches(group));
+        self.tiers.iter().find(is_in).map_or(self.bound, |tier| tier.bound)
+    }
+
     /// The bound of those who are in no tier.
     pub(super) const fn own_bound(&self) -> Bound {
         self.bound
@@ -148,6 +157,11 @@ impl Judge {
             }
             Bound::Max(limit) => Terms::Max { limit: limit.saturating_add(more) },
         }
+    }
+
+    /// The user whose bucket a call takes from, where it is one user's: what was granted to a user is for no bucket that others share.
+    pub(super) fn user<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
+        principal.user.as_deref().filter(|_| self.per.contains(&Dimension::User))
     }
 
     pub(super) fn key(&self, caller: &Caller<'_>, group: Option<&str>) -> Key {

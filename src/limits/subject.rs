@@ -73,13 +73,14 @@ pub(super) fn key(seed: &Seed, rule: Key, per: &[Dimension], subject: &Subject) 
         .fold(rule, |key, dimension| key ^ part(seed, *dimension, &tenant, place(&mut subject, *dimension).as_deref().unwrap_or_default()))
 }
 
-/// Whether a subject has a value for each dimension of a rule, and for none besides, but the tenant of what is within one.
+/// Whether a subject has a value for each dimension of a rule, and for none besides, but the tenant of what is within one, and its group, by which tiers go.
 pub(super) fn is_told(per: &[Dimension], subject: &Subject) -> bool {
     let mut subject = subject.clone();
     let tenant_too = per.iter().any(|dimension| is_within_tenant(*dimension));
     Dimension::ALL.into_iter().all(|dimension| {
         let is_asked = per.contains(&dimension) || dimension == Dimension::Tenant && tenant_too;
-        place(&mut subject, dimension).is_some() == is_asked
+        let is_there = place(&mut subject, dimension).is_some();
+        is_there == is_asked || is_there && dimension == Dimension::Group
     })
 }
 

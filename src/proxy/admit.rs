@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head, turn};
 use crate::call::{self, CallError};
-use crate::domain::{Principal, Reason, Rejection, Tokens, Usage};
+use crate::domain::{Asked, Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
 use crate::limits::Ask;
@@ -81,13 +81,11 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let model = call::model_in_body(&call, bytes).map_err(<Rejection as From<CallError>>::from)?;
     // What is read, listed or deleted uses no model, nor does what is set up under a model's name.
     let is_for_a_model = call.service.answers_by_models && matches!(method, "POST" | "PUT");
-    if is_for_a_model || model.is_some() {
+    if is_for_a_model || by_head || model.is_some() {
         // Held twice, it would be copied.
         exchange.known.call = None;
         let told = Arc::make_mut(&mut call);
-        if is_for_a_model {
-            told.asked = call::weigh(told, bytes);
-        }
+        told.asked = if is_for_a_model { call::weigh(told, bytes) } else { Asked { of_no_model: true, ..Asked::default() } };
         told.model = model.or_else(|| told.model.take());
         exchange.known.call = Some(Arc::clone(&call));
     }

@@ -141,10 +141,10 @@ impl ProxyHttp for Gateway {
     async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
         let trace = self.live.recorder.passes_on(&exchange.trace).then_some(&exchange.trace);
         let admitted = exchange.admitted.as_mut().ok_or_else(unadmitted)?;
+        send::prepare(head, admitted, trace, &self.live.clock)?;
         if let Some(admission) = &mut admitted.admission {
             admission.sent();
         }
-        send::prepare(head, admitted, trace, &self.live.clock)?;
         exchange.progress.sent = Some(exchange.elapsed());
         outlive::outlive(session, exchange);
         Ok(())

@@ -8,7 +8,7 @@
 //! | with an answer that nothing can be read of | the same | what was reserved |
 //! | with a refusal of Bedrock's | the same | nothing |
 //! | by an upstream that broke or can't be reached any more | before the client is told (`refuse`) | what was delivered until then |
-//! | by an upstream that was silent for too long | the same | what was delivered; without an answer what was reserved, for the model may have run |
+//! | by an upstream that was silent for too long | the same | what was delivered; without an answer what was reserved where a model is named, for it may have run |
 //! | by a limit | when the last event is made (`cut`) | what was delivered until then |
 //! | by a client that left | in `report` | what was delivered until then; without an answer the input |
 //! | torn off: a panic, a forced stop | in `report`, when the exchange is dropped | the same |
@@ -48,9 +48,9 @@ pub(super) fn measure(exchange: &Exchange, ended: Ended, client: Client) -> (Mea
     (measured, cost)
 }
 
-/// What a call of a model asks for.
+/// What a call asks of the model that it names; none where it names none, or none answers.
 pub(super) fn asked(call: Option<&Call>) -> Option<&Asked> {
-    call.filter(|call| call.model.is_some()).map(|call| &call.asked)
+    call.filter(|call| call.model.is_some() && !call.asked.of_no_model).map(|call| &call.asked)
 }
 
 /// Settles what the call took of the limits, unless that is done. What was never sent gives it back.
@@ -61,7 +61,9 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost) {
     if progress.sent.is_none() {
         return;
     }
-    let unheard = progress.head.is_none() && exchange.refused == Some(Reason::UpstreamTimeout);
+    // A guardrail or a knowledge base that is silent has used nothing.
+    let of_a_model = asked(exchange.known.call.as_deref()).is_some();
+    let unheard = of_a_model && progress.head.is_none() && exchange.refused == Some(Reason::UpstreamTimeout);
     let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
     admission.settle((!measured.opaque && !unheard).then_some((&tokens, cost)), now);
 }

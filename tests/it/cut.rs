@@ -127,6 +127,7 @@ async fn a_stream_ends_within_one_event_of_its_limit(way: Way, yaml: &str) {
             let lines = log(&world).await;
             let [line] = lines.as_slice() else { panic!("{lines:?}") };
             assert_eq!((&line["status"], &line["reason"]), (&200.into(), &"budget_spent".into()), "{line}");
+            assert_eq!(line["limit"], "budget", "{line}");
             assert_eq!(
                 (&line["complete"], &line["client_left"], &line["usage"]),
                 (&false.into(), &Value::Null, &"estimated".into()),

@@ -148,3 +148,42 @@ async fn a_call_that_nobody_hears_of_again_counts_for_what_was_reserved_and_one_
         assert_eq!(left(&world), before, "{way:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_up_read_or_deleted_under_a_models_name_takes_no_tokens_and_no_money() {
+    // Of either nothing is left for any call of a model: not even for its first token.
+    let world = world(
+        "limits:\n- { name: tokens, count: tokens, quota: 1/day, reserve: 500 }\n- { name: money, count: usd, quota: 0.000001/day, reserve: 500 }",
+    )
+    .await;
+    let body = r#"{"jobName":"j","roleArn":"r","modelId":"amazon.nova-lite-v1:0"}"#;
+    let unpriced = r#"{"jobName":"j","roleArn":"r","modelId":"nobody.knows-v1:0"}"#;
+    for way in Way::ALL {
+        for ask in [
+            Ask::post("/model-invocation-job", body),
+            Ask::post("/model-invocation-job", unpriced),
+            Ask::post("/bedrock/model/nobody.knows-v1:0/agreement", "{}"),
+            Ask::get("/model/amazon.nova-lite-v1:0/converse"),
+            Ask::get("/model/nobody.knows-v1:0/converse"),
+        ] {
+            let answer = call(&world, way, &ask.clone().token(&world.token)).await;
+            let refused = world.metric(r#"tollgate_limit_refusals_total{limit="tokens"}"#)
+                + world.metric(r#"tollgate_limit_refusals_total{limit="money"}"#);
+            assert_eq!(refused, 0.0, "{way:?} {ask:?}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        }
+    }
+    world.until_idle().await;
+    assert_eq!(left(&world), 1.0);
+    assert_eq!(call(&world, Way::Http1, &Ask::post(CONVERSE, converse("one")).token(&world.token)).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_run_no_model_counts_for_nothing_where_nobody_hears_of_it_again() {
+    let routes = "routes: [{ name: all, to: [{ upstream: emulator }], timeouts: { idle: 100ms } }]";
+    let world = world(&format!("{TOKENS}\n{routes}")).await;
+    let body = r#"{"source":"INPUT","content":[{"text":{"text":"one two three"}}]}"#;
+    let ask = Ask::post("/guardrail/abc/version/1/apply", body).token(&world.token).fault("slow-first-byte-2000");
+    assert_eq!(call(&world, Way::Http1, &ask).await.status, 504);
+    world.until_idle().await;
+    assert_eq!(left(&world), 10_000.0);
+}

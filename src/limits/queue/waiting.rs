@@ -105,7 +105,7 @@ impl Limits {
             return Some(self.stop(&refusal, wants, now));
         }
         let want = wants.iter().find(|want| want.key == queued)?;
-        Some(Stop { refused: self.behind(want, now)?, queue: Some((want.key, want.of.place)) })
+        Some(Stop { refused: self.behind(want, wants, now)?, queue: Some((want.key, want.of.place)) })
     }
 
     fn join<'a>(&'a self, ask: &Ask<'_>, queue: Option<(Key, usize)>, ticket: u64, bell: Arc<Notify>) -> Option<Place<'a>> {

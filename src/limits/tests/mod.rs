@@ -7,6 +7,7 @@ mod endings;
 mod models;
 mod reload;
 mod stories;
+mod told;
 mod turn_stories;
 mod turns;
 mod waiters;

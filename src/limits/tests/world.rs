@@ -143,7 +143,8 @@ impl World {
     }
 
     pub(super) fn call_for(&self, who: &Principal, model: &str, asks: Asks) -> Result<Admission, Box<Refused>> {
-        let asked = Asked { text_bytes: asks.input * 3, media: 0, max_tokens: Some(asks.output), streamed: asks.streamed };
+        let asked =
+            Asked { text_bytes: asks.input * 3, media: 0, max_tokens: Some(asks.output), streamed: asks.streamed, ..Default::default() };
         let call = Call { service: Service::BEDROCK_RUNTIME, path: "/".into(), query: "".into(), model: Some(model.into()), asked };
         let ask = Ask { principal: who, call: &call, route: "everything", address: None, price: &price };
         self.limits.admit(&ask, self.now())

@@ -20,7 +20,7 @@ const SSE: &str = "text/event-stream; charset=utf-8";
 const FRAMES: &str = "application/vnd.amazon.eventstream";
 
 /// What is asked for where a test does not say otherwise: 30 bytes of text are 10 tokens.
-const ASKED: Asked = Asked { text_bytes: 30, media: 0, max_tokens: None, streamed: false };
+const ASKED: Asked = Asked { text_bytes: 30, media: 0, max_tokens: None, streamed: false, of_no_model: false };
 
 /// One answer and what must be found in it.
 struct Answer {

@@ -190,7 +190,9 @@ impl Limits {
     fn behind(&self, want: &Want<Of<'_>>, wants: &[Want<Of<'_>>], now: Now) -> Option<Box<Refused>> {
         let rule = self.rule(want.of.place)?;
         let mut rates = Rates::default();
-        wants.iter().for_each(|want| self.note(want, now, &mut rates));
+        for want in wants {
+            self.note(want, now, &mut rates);
+        }
         Some(Box::new(Refused { rejection: rule.refuse_behind(want.terms), rates, rule: Arc::clone(&rule.name) }))
     }
 

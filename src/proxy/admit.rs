@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use http::header;
-use pingora::{Error, ErrorType, Result};
+use pingora::Result;
 use pingora_proxy::Session;
 
 use super::exchange::{Admitted, Exchange};
-use super::{Gateway, body, head};
+use super::{Gateway, body, head, turn};
 use crate::call::{self, CallError};
 use crate::domain::{Asked, Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
-use crate::limits::{Admission, Ask, Refused, Turn, Waiting};
-use crate::state::Live;
+use crate::limits::Ask;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -22,8 +21,9 @@ use crate::state::Live;
 /// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
 /// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
-/// asks decides how much of a limit it takes. Limits come last among what may refuse: whatever is refused before has cost nobody's budget. Routes come after them: only an admitted call moves a canary or opens a connection; the region that routing picked is policy's last
-/// word.
+/// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
+/// region it goes to, where policy has its last word. Limits come last: whatever is refused has cost nobody's budget, and only an admitted call opens a
+/// connection.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -93,57 +93,20 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         rules.body(method, &call, &mut exchange.known.shadowed)?;
     }
 
-    // 7. Can they now?
+    // 9. Where to? 5. And may they, there?
     let plan = snapshot.routes.plan(&call)?;
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
     let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
+    let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
+    rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
+
+    // 7. Can they now?
     let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &upstream.region, &Usage::expected(*tokens));
     let address = head::client(session);
     let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
-    let admitted = match snapshot.limits.admit_or_wait(&ask, exchange.now()) {
-        Ok(Turn::Admitted(admission)) => Ok(admission),
-        Ok(Turn::Waits(waiting)) => {
-            let before = exchange.elapsed();
-            // Few calls wait: the others need not carry the room for it.
-            let admitted = Box::pin(wait(session, waiting, &gateway.live)).await;
-            exchange.known.waited = exchange.elapsed().saturating_sub(before);
-            admitted?
-        }
-        Err(refused) => Err(refused),
-    };
-    let admission = admitted.map_err(|refused| {
-        (exchange.known.rates, exchange.known.limit) = (refused.rates, Some(refused.rule));
-        refused.rejection
-    })?;
-    exchange.known.rates = admission.rates().clone();
-    exchange.known.shadowed_limits = admission.shadows().to_vec();
-
-    // 9. Where to?
-    rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
-    let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
+    let admission = turn::take(session, exchange, &ask).await?;
 
     Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission) })
-}
-
-/// Waits for the call's turn, for as long as its client does: Pingora 0.9.1 does not look at the client while a request is judged.
-async fn wait(session: &mut Session, waiting: Waiting<'_>, live: &Live) -> Result<Result<Admission, Box<Refused>>> {
-    tokio::select! {
-        biased;
-        error = leaves(session) => Err(error),
-        () = live.over.cancelled() => Err(Error::explain(ErrorType::ConnectionClosed, "the gateway ends").into_down()),
-        admitted = waiting.admitted(&live.clock) => Ok(admitted),
-    }
-}
-
-/// Returns once the client has left, whose request was read whole.
-///
-/// What it sends meanwhile is its next request, of which Pingora reads one byte and keeps it for later; from then on nobody can tell whether the client is
-/// still there, and it is taken to be.
-async fn leaves(session: &mut Session) -> Box<Error> {
-    match session.as_downstream_mut().read_body_or_idle(true).await {
-        Err(error) => error.into_down(),
-        Ok(_) => std::future::pending().await,
-    }
 }
 
 /// Who calls, as far as the head tells.

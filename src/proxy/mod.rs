@@ -17,6 +17,7 @@ mod report;
 mod send;
 mod settle;
 mod standin;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;

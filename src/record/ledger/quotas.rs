@@ -140,10 +140,11 @@ pub(super) fn read(connection: &Connection, now: SystemTime) -> rusqlite::Result
     rows.collect()
 }
 
-/// Deletes at most `step` rows that are long over. Returns how many.
+/// Deletes at most `step` rows that are long over, or of which nothing is used: what callers only tried, under names that they chose, is not kept. Returns how
+/// many.
 pub(super) fn prune(connection: &Connection, now: SystemTime, step: u32) -> rusqlite::Result<usize> {
     const KEY: &str = "rule, count, tenant, user, grp, model, key, address";
     let before = seconds(now.checked_sub(KEEP).unwrap_or(SystemTime::UNIX_EPOCH));
-    let sql = format!("DELETE FROM quotas WHERE ({KEY}) IN (SELECT {KEY} FROM quotas WHERE starts < ?1 LIMIT ?2)");
+    let sql = format!("DELETE FROM quotas WHERE ({KEY}) IN (SELECT {KEY} FROM quotas WHERE starts < ?1 OR used = 0 LIMIT ?2)");
     connection.execute(&sql, params![before, step])
 }

@@ -139,6 +139,25 @@ fn only_periods_that_may_still_run_are_read_and_those_long_over_are_deleted() {
 }
 
 #[test]
+fn what_was_only_held_leaves_no_row() {
+    let dir = Dir::new();
+    let mut store = Store::new(dir.file(), opener(dir.file()), Duration::MAX, Duration::MAX).unwrap();
+    for (batch_number, delta) in [(1, 500), (2, -500)] {
+        let mut batch = Batch::default();
+        for tenant in ["tried", "used"] {
+            let change = change(tenant, TODAY, delta + i64::from(tenant == "used"));
+            batch.quotas.add(Key::of(&change), change.delta, usize::MAX);
+        }
+        store.write(&batch, batch_number, now()).unwrap();
+    }
+    assert_eq!(number(&dir.file(), "SELECT count(*) FROM quotas"), 2);
+    while store.prune(now()).unwrap() {}
+    let (ledger, _) = start(&dir.file());
+    assert_eq!(used_of(&ledger), [("used".into(), 0, 2)]);
+    assert_eq!(number(&dir.file(), "SELECT count(*) FROM quotas"), 1);
+}
+
+#[test]
 fn beyond_the_bound_new_quotas_are_lost_and_counted_and_known_ones_go_on() {
     let dir = Dir::new();
     let faults = faults();

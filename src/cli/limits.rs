@@ -61,7 +61,7 @@ pub(super) enum Limits {
         /// How much more, as in +100; dollars may have decimals
         #[arg(value_name = "+AMOUNT")]
         amount: String,
-        /// For one user's own bucket; if left out, for the tenant's, and for each of its users'
+        /// For one user's own bucket, of rules `per: user`; if left out, for the tenant's, and for each of its users'
         #[arg(long)]
         user: Option<String>,
         /// Until when: so long from now, as in +7d or 24h; a date, which is its beginning in UTC; or a time

@@ -186,7 +186,7 @@ impl Buckets {
     fn shard_of(&self, key: Key) -> usize {
         // As many of the 32 bits as there are shards, without a division.
         let shards = u64::try_from(self.shards.len()).unwrap_or(0);
-        usize::try_from(((key.high & 0xffff_ffff) * shards) >> 32).unwrap_or(0)
+        usize::try_from((key.shard() * shards) >> 32).unwrap_or(0)
     }
 
     /// Nanoseconds since the epoch, at most [`HORIZON`].

@@ -55,8 +55,9 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     };
     // Torn off, without an error: nobody hears it either.
     let torn = error.is_none() && exchange.refused.is_none() && progress.head.is_none();
-    let (measured, cost) = settle::measure(exchange, ended, if left || torn { Client::Left } else { Client::Stayed });
-    settle::settle(exchange, &measured, cost);
+    let client = if left || torn { Client::Left } else { Client::Stayed };
+    let (measured, cost) = settle::measure(exchange, ended, client);
+    settle::settle(exchange, &measured, cost, client);
     let progress = &exchange.progress;
     let admitted = exchange.admitted.as_ref();
     let call = exchange.known.call.as_deref();

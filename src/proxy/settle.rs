@@ -10,7 +10,7 @@
 //! | by an upstream that broke or can't be reached any more | before the client is told (`refuse`) | what was delivered until then |
 //! | by an upstream that was silent for too long | the same | what was delivered; without an answer what was reserved where a model is named, for it may have run |
 //! | by a limit | when the last event is made (`cut`) | what was delivered until then |
-//! | by a client that left | in `report` | what was delivered until then; without an answer the input |
+//! | by a client that left | in `report` | what was delivered until then; without a head what was reserved, or of a stream the input: nobody knows how far the model came |
 //! | torn off: a panic, a forced stop | in `report`, when the exchange is dropped | the same |
 
 use http::{Method, StatusCode, header};
@@ -24,7 +24,7 @@ use crate::reply::{Ended, Measured};
 pub(super) fn ends(exchange: &mut Exchange, ended: Ended) {
     let Some(admission) = exchange.admitted.as_ref().and_then(|admitted| admitted.admission.as_ref()) else { return };
     let (measured, cost) = if admission.counts_use() { measure(exchange, ended, Client::Stayed) } else { Default::default() };
-    settle(exchange, &measured, cost);
+    settle(exchange, &measured, cost, Client::Stayed);
 }
 
 /// Whether the client of an exchange left it.
@@ -54,7 +54,7 @@ pub(super) fn asked(call: Option<&Call>) -> Option<&Asked> {
 }
 
 /// Settles what the call took of the limits, unless that is done. What was never sent gives it back.
-pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost) {
+pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, client: Client) {
     let now = exchange.now();
     let Some(admission) = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take()) else { return };
     let progress = &exchange.progress;
@@ -62,8 +62,11 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost) {
         return;
     }
     // A guardrail or a knowledge base that is silent has used nothing.
-    let of_a_model = asked(exchange.known.call.as_deref()).is_some();
-    let unheard = of_a_model && progress.head.is_none() && exchange.refused == Some(Reason::UpstreamTimeout);
+    let unheard = progress.head.is_none()
+        && asked(exchange.known.call.as_deref()).is_some_and(|asked| {
+            // A stream that is not read is not generated to its end; an answer in one piece is, whether or not its client waits for it.
+            exchange.refused == Some(Reason::UpstreamTimeout) || client == Client::Left && !asked.streamed
+        });
     let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
     admission.settle((!measured.opaque && !unheard).then_some((&tokens, cost)), now);
 }

@@ -128,9 +128,10 @@ async fn what_is_reserved_is_held_while_the_call_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_nobody_hears_of_again_counts_for_what_was_reserved_and_one_whose_client_left_for_its_input() {
+async fn a_call_that_nobody_hears_of_again_counts_for_what_was_reserved_and_a_stream_whose_client_left_for_its_input() {
     let routes = "routes: [{ name: all, to: [{ upstream: emulator }], timeouts: { idle: 100ms } }]";
-    let ask = |world: &World| Ask::post(CONVERSE, converse("one two three")).token(&world.token).fault("slow-first-byte-2000");
+    let of = |world: &World, path| Ask::post(path, converse("one two three")).token(&world.token).fault("slow-first-byte-2000");
+    let ask = |world: &World| of(world, CONVERSE);
     let impatient = world(&format!("{TOKENS}\n{routes}")).await;
     assert_eq!(call(&impatient, Way::Http1, &ask(&impatient)).await.status, 504);
     impatient.until_idle().await;
@@ -138,14 +139,16 @@ async fn a_call_that_nobody_hears_of_again_counts_for_what_was_reserved_and_one_
     let world = world(TOKENS).await;
     let mut before = 10_000.0;
     for way in Way::ALL {
-        let seen = world.emulator.requests().len();
-        let opening = Client::connect(&world, way).await.send(&ask(&world)).await;
-        let arrived = world.emulator.requests_until(|all| all.len() > seen);
-        tokio::time::timeout(PATIENCE, arrived).await.unwrap();
-        let _connection = opening.leave();
-        world.until_idle().await;
-        before -= 5.0;
-        assert_eq!(left(&world), before, "{way:?}");
+        for (path, counts) in [(CONVERSE, 505.0), (STREAM, 5.0)] {
+            let seen = world.emulator.requests().len();
+            let opening = Client::connect(&world, way).await.send(&of(&world, path)).await;
+            let arrived = world.emulator.requests_until(|all| all.len() > seen);
+            tokio::time::timeout(PATIENCE, arrived).await.unwrap();
+            let _connection = opening.leave();
+            world.until_idle().await;
+            before -= counts;
+            assert_eq!(left(&world), before, "{way:?} {path}");
+        }
     }
 }
 

@@ -201,7 +201,8 @@ impl Bucket {
         if terms.drained(gone) >= used {
             return self;
         }
-        // As if nothing had drained in that time. Where it is more than the bucket's own time to drain in, whole units make up for the rest.
+        // As if nothing had drained in that time. Where it is more than the bucket's own time to drain in, whole units make up for the rest: at the
+        // very beginning, where no time is that long ago, for more than the rest.
         let late = (self.at + gone).saturating_sub(now);
         let units = scaled_up(late, amount, period);
         let at = (self.at + gone).saturating_sub(scaled(units, period, amount)).min(now);

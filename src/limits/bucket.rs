@@ -197,7 +197,9 @@ impl Bucket {
     /// then is given back already: all of it counts so, to the nanosecond, for nobody can tell.
     pub(super) fn undo(self, used: u64, since: u64, terms: Terms, now: u64) -> Self {
         let gone = now.saturating_sub(since);
-        let Terms::Rate { amount, period, .. } = terms else { return Self { used: self.used.saturating_sub(used), ..self }.rest(terms, now) };
+        let Terms::Rate { amount, period, .. } = terms else {
+            return Self { used: self.used.saturating_sub(used), ..self }.rest(terms, now);
+        };
         if terms.drained(gone) >= used {
             return self;
         }

@@ -76,7 +76,9 @@ pub(super) fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: 
                 Err(why) => {
                     let why = match (why, bucket) {
                         // To the nanosecond: it stays as it was, and was not rounded. The caller's clock may be a little behind the shard's.
-                        (Blocked::Drains(_), Some(bucket)) => Blocked::Drains(bucket.drains_in(want.ask.least, want.terms, at) + (at - now)),
+                        (Blocked::Drains(_), Some(bucket)) => {
+                            Blocked::Drains(bucket.drains_in(want.ask.least, want.terms, at) + (at - now))
+                        }
                         _ => why,
                     };
                     if refusal.as_ref().is_none_or(|refusal| refusal.why < why) {

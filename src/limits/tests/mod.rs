@@ -6,6 +6,7 @@ mod bounds;
 mod clocks;
 mod endings;
 mod histories;
+mod history;
 mod models;
 mod reload;
 mod stories;

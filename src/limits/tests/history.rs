@@ -198,7 +198,7 @@ impl History {
         let Some(at) = which.checked_rem(self.running.len()) else { return };
         let mut running = self.running.swap_remove(at);
         let used = (running.asks.input, running.asks.output * quarters / 4);
-        let (mut must, mut may) = (false, false);
+        let (mut surely, mut maybe) = (false, false);
         for part in &mut running.parts {
             let rule = &self.world.rules[part.rule];
             let used = comes_to(rule, running.model, used, false);
@@ -212,11 +212,11 @@ impl History {
             part.held = used;
             let (least, most) = account.taken(gives, self.world.at);
             let cuts = rule.cut && !rule.shadow;
-            must |= cuts && least > u128::from(gives.capacity);
-            may |= cuts && most > u128::from(gives.capacity);
+            surely |= cuts && least > u128::from(gives.capacity);
+            maybe |= cuts && most > u128::from(gives.capacity);
         }
         let cut = self.world.grow(&mut running.admission, used.0, used.1);
-        assert!(if cut.is_err() { may } else { !must }, "{cut:?}");
+        assert!(if cut.is_err() { maybe } else { !surely }, "{cut:?}");
         self.running.push(running);
     }
 

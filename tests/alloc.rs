@@ -3,13 +3,16 @@
 #![cfg(test)]
 
 use std::alloc::System;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tollgate::domain::Asked;
+use tollgate::config::limits::{Bound, Calendar, Count, Dimension, Every, Measure, Rule, Zone};
+use tollgate::domain::{Asked, Call, Clock, Cost, ManualClock, Method, Principal, Service, Tokens, Usd};
 use tollgate::emulator::eventstream;
+use tollgate::limits::{Ask, Buckets, Limits, Nobody, Now};
 use tollgate::reply::{Ended, Meter};
 
 #[global_allocator]
@@ -32,11 +35,67 @@ fn meter(kind: &'static str) -> Meter {
     Meter::begin(200, &headers)
 }
 
+/// Ten picodollars a token.
+fn price(tokens: &Tokens) -> Cost {
+    Cost::Priced(Usd::from_picos(tokens.total() * 10))
+}
+
+/// What a call costs that `rules` admit and settle, once their buckets are there.
+fn admitting(rules: &[Rule]) -> usize {
+    let clock = Clock::Manual(ManualClock::starting_at(SystemTime::UNIX_EPOCH + Duration::from_hours(480_000)));
+    let now = Now::of(&clock);
+    let limits = Limits::build(rules, Buckets::new(1_000, now.monotonic), Arc::default(), Arc::new(Nobody));
+    let (tenant, user) = ("acme".into(), Some("ann@example.com".into()));
+    let principal = Principal { tenant, user, groups: [].into(), method: Method::Jwt, key_id: None };
+    let asked = Asked { text_bytes: 3_000, max_tokens: Some(1_000), streamed: true, ..Asked::default() };
+    let model = Some("us.anthropic.claude-sonnet-5".into());
+    let call = Call { service: Service::BEDROCK_RUNTIME, path: "/".into(), query: "".into(), model, asked };
+    let ask = Ask { principal: &principal, call: &call, route: "everything", address: None, price: &price };
+    allocations(|| {
+        let mut admission = limits.admit(&ask, now).unwrap();
+        admission.sent();
+        let used = Tokens { input: 1_000, output: 2_000, ..Tokens::default() };
+        admission.grow(&used, || price(&used), now).unwrap();
+        admission.settle(Some((&used, price(&used))), now);
+    })
+}
+
+fn limits() {
+    use Dimension::{Model, Tenant, User};
+    let rule = |count, per: &[Dimension]| {
+        let bound = Bound::Rate { amount: 1_000_000_000, period: Duration::from_secs(1), burst: 1_000_000_000 };
+        Rule { per: per.into(), ..Rule::new(format!("{count:?} {per:?}"), count, bound) }
+    };
+    let rates = [rule(Count::Requests, &[Tenant]), rule(Count::Tokens, &[User]), rule(Count::Usd, &[Tenant, Model])];
+    assert_eq!(admitting(&rates), 0, "rates");
+    let at_once = Rule { bound: Bound::Max(5), ..rule(Count::Concurrency, &[Tenant]) };
+    let [requests, tokens, usd] = rates;
+    assert_eq!(admitting(&[requests.clone(), tokens.clone(), usd.clone(), at_once.clone()]), 0, "four rules fit where they are made");
+
+    // Whoever keeps quotas is told whose they are: a box for that, and the model's name.
+    let quota = |rule: &Rule| {
+        let calendar = Calendar { every: Every::Month, starts_on: 1, zone: Zone::UTC };
+        Rule { bound: Bound::Quota { limit: 1_000_000_000_000, calendar }, ..rule.clone() }
+    };
+    assert_eq!(admitting(&[quota(&requests)]), 1, "a quota");
+    assert_eq!(admitting(&[quota(&tokens), quota(&requests)]), 2, "two");
+    assert_eq!(admitting(&[quota(&usd)]), 2, "one by models");
+    // The model, until the call is settled.
+    assert_eq!(admitting(&[Rule { measure: Measure::Bedrock { burndown: Vec::new() }, ..tokens.clone() }]), 1, "as Bedrock counts");
+    // Wants, locks and holds of more than four.
+    let by_model = rule(Count::Tokens, &[Model]);
+    assert!(admitting(&[requests, tokens, usd, at_once, by_model]) <= 3, "five rules");
+}
+
 /// One test: two at once would count each other's.
 #[test]
-fn reading_an_answer_and_weighing_a_body_allocate_nothing() {
+fn admission_reading_an_answer_and_weighing_a_body_allocate_nothing() {
     assert!(allocations(|| drop(std::hint::black_box(vec![1_u8]))) > 0, "the counter does not count");
+    limits();
+    answers();
+}
 
+fn answers() {
     let delta =
         eventstream::event("contentBlockDelta", br#"{"contentBlockIndex":0,"delta":{"text":"hello \u00fc \"you\""},"p":"abcdefgh"}"#);
     let step = br#"{"trace":{"orchestrationTrace":{"modelInvocationOutput":{"metadata":{"usage":{"inputTokens":1,"outputTokens":2}}}}}}"#;

@@ -171,12 +171,15 @@ impl Bucket {
             Terms::Quota { .. } | Terms::Max { .. } => Blocked::Held,
             Terms::Rate { .. } => {
                 let excess = self.taken().saturating_sub(room);
-                if excess > self.used {
-                    return Blocked::Held;
-                }
-                Blocked::Drains(terms.drains_in(excess).saturating_sub(now.saturating_sub(self.at)).max(1))
+                if excess > self.used { Blocked::Held } else { Blocked::Drains(self.drains_in(amount, terms, now)) }
             }
         }
+    }
+
+    /// Nanoseconds from `now` until so much of a rate has drained that there is room for `amount`; at least 1. The bucket may be as it was left.
+    pub(super) fn drains_in(self, amount: u64, terms: Terms, now: u64) -> u64 {
+        let excess = self.taken().saturating_sub(terms.capacity().saturating_sub(amount));
+        terms.drains_in(excess).saturating_sub(now.saturating_sub(self.at)).max(1)
     }
 
     /// Of what is held, `held` is given back, and `used` was used: more or less than that.
@@ -191,10 +194,21 @@ impl Bucket {
     }
 
     /// What was used `since` (nanoseconds since the epoch) and never came to anything is given back. What drains in that time may have been of it, and
-    /// then is given back already: all of it counts so, for nobody can tell.
+    /// then is given back already: all of it counts so, to the nanosecond, for nobody can tell.
     pub(super) fn undo(self, used: u64, since: u64, terms: Terms, now: u64) -> Self {
-        let left = used.saturating_sub(terms.drained(now.saturating_sub(since)));
-        Self { used: self.used.saturating_sub(left), ..self }.rest(terms, now)
+        let gone = now.saturating_sub(since);
+        let Terms::Rate { amount, period, .. } = terms else {
+            return Self { used: self.used.saturating_sub(used), ..self }.rest(terms, now);
+        };
+        if terms.drained(gone) >= used {
+            return self;
+        }
+        // As if nothing had drained in that time. Where it is more than the bucket's own time to drain in, whole units make up for the rest: at the
+        // very beginning, where no time is that long ago, for more than the rest.
+        let late = (self.at + gone).saturating_sub(now);
+        let units = scaled_up(late, amount, period);
+        let at = (self.at + gone).saturating_sub(scaled(units, period, amount)).min(now);
+        Self { used: self.used.saturating_add(units).saturating_sub(used), at, ..self }.rest(terms, now)
     }
 
     /// What was used of a quota in the period that began at `starts`, before the process did. An earlier period than the bucket's is over.

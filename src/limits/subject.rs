@@ -51,14 +51,21 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// The same as names.
+    /// The same as names. What the principal has is shared.
     pub(super) fn subject(&self, per: &[Dimension], group: Option<&str>) -> Subject {
+        let principal = self.ask.principal;
         let mut subject = Subject::default();
         for dimension in per {
             if is_within_tenant(*dimension) {
-                subject.tenant = Some(Arc::clone(&self.ask.principal.tenant));
+                subject.tenant = Some(Arc::clone(&principal.tenant));
             }
-            *place(&mut subject, *dimension) = Some(self.value(*dimension, group).into());
+            let shared = match dimension {
+                Dimension::Tenant => Some(&principal.tenant),
+                Dimension::User => principal.user.as_ref(),
+                Dimension::Key => principal.key_id.as_ref(),
+                Dimension::Group | Dimension::Model | Dimension::Address => None,
+            };
+            *place(&mut subject, *dimension) = Some(shared.map_or_else(|| self.value(*dimension, group).into(), Arc::clone));
         }
         subject
     }

@@ -74,8 +74,13 @@ pub(super) fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: 
             match before.take(want.ask, want.terms, at) {
                 Ok((bucket, amount)) => want.taken = Some(Taken { used: before.used, bucket, amount, at }),
                 Err(why) => {
-                    // The caller's clock may be a little behind the shard's.
-                    let why = if let Blocked::Drains(nanos) = why { Blocked::Drains(nanos + (at - now)) } else { why };
+                    let why = match (why, bucket) {
+                        // To the nanosecond: it stays as it was, and was not rounded. The caller's clock may be a little behind the shard's.
+                        (Blocked::Drains(_), Some(bucket)) => {
+                            Blocked::Drains(bucket.drains_in(want.ask.least, want.terms, at) + (at - now))
+                        }
+                        _ => why,
+                    };
                     if refusal.as_ref().is_none_or(|refusal| refusal.why < why) {
                         refusal = Some(Refusal { of: want.of, key: want.key, why, bucket: before });
                     }

@@ -1,5 +1,6 @@
 //! Who is admitted, who is refused, and what they are told.
 
+use super::world::*;
 use super::*;
 
 #[test]
@@ -32,6 +33,23 @@ fn a_refused_request_passes_exactly_at_retry_after_and_not_a_nanosecond_before()
             limits.admit(&acme, now + just_under(wait)).unwrap_err();
             drop(limits.admit(&acme, now + wait).unwrap());
             now += wait;
+        }
+    }
+}
+
+#[test]
+fn a_wait_for_tokens_is_exact_whatever_part_of_one_has_drained() {
+    for rate in [7_001, 120_014, 999_983] {
+        let bound = Bound::Rate { amount: rate, period: MINUTE, burst: 150_000 };
+        for nanos in (1..200).map(|n| n * 7_000_003) {
+            let mut world = World::new(&[Rule::new("tpm", Count::Tokens, bound)], 100);
+            world.settle(world.call(SMALL).unwrap(), 10, 90);
+            world.wait(Duration::from_nanos(nanos));
+            let wait = world.call(SMALL).unwrap_err().rejection.retry_after.unwrap();
+            world.wait(just_under(wait));
+            world.call(SMALL).unwrap_err();
+            world.wait(Duration::from_nanos(1));
+            drop(world.call(SMALL).unwrap());
         }
     }
 }

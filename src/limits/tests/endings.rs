@@ -43,6 +43,20 @@ fn a_call_that_was_sent_and_torn_off_keeps_the_request_and_nothing_else() {
 }
 
 #[test]
+fn a_call_that_was_never_sent_gives_back_nothing_of_what_others_used() {
+    let mut world = World::new(&[rule("rps", 1, SECOND, 2, &[Dimension::Tenant])], 100);
+    let unsent = world.call(SMALL).unwrap();
+    world.wait(Duration::from_millis(900));
+    world.settle(world.call(SMALL).unwrap(), 10, 90);
+    drop(unsent);
+    // A tenth of one request has drained.
+    world.wait(Duration::from_millis(100));
+    world.settle(world.call(SMALL).unwrap(), 10, 90);
+    let refused = world.call(SMALL).unwrap_err();
+    assert_eq!(refused.rejection.retry_after, Some(Duration::from_millis(900)));
+}
+
+#[test]
 fn a_panic_gives_back_what_the_call_held() {
     let world = World::new(&rules(), 100);
     let fell = catch_unwind(AssertUnwindSafe(|| {

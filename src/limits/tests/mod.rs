@@ -1,9 +1,12 @@
 //! The room as its callers see it, on a clock that stands still unless it is turned.
 
 mod admission;
+mod book;
 mod bounds;
 mod clocks;
 mod endings;
+mod histories;
+mod history;
 mod models;
 mod reload;
 mod stories;

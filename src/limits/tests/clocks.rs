@@ -67,12 +67,12 @@ fn no_sweep_forgets_a_quota_whose_period_runs() {
     assert_eq!(passes(&world, 20), 10);
     // The monotonic clock runs fast: it is a day on, and the calendar a minute short of midnight.
     world.at += DAY * 1_000_000_000;
-    world.wall = THURSDAY + DAY - 60;
+    world.wall = SUNDAY + DAY - 60;
     assert_eq!(world.buckets.sweep(world.now().monotonic), 0);
     assert_eq!(passes(&world, 5), 0);
     // The wall clock is a day on, and comes back.
     world.at += 1;
-    world.buckets.wall(SystemTime::UNIX_EPOCH + Duration::from_secs(THURSDAY + DAY + 60));
+    world.buckets.wall(SystemTime::UNIX_EPOCH + Duration::from_secs(SUNDAY + DAY + 60));
     assert_eq!(world.buckets.sweep(world.now().monotonic), 0);
     world.wait(Duration::from_mins(2));
     assert_eq!(world.buckets.sweep(world.now().monotonic), 1, "by both clocks");
@@ -83,15 +83,15 @@ fn no_sweep_forgets_a_quota_whose_period_runs() {
 fn what_is_under_way_when_the_period_ends_counts_in_the_one_that_it_ends_in() {
     let mut world = World::new(&[daily("daily", Count::Tokens, 300_000), daily("calls", Count::Requests, 3)], 100);
     let [one, two, unsent] = [(); 3].map(|()| world.call(SMALL).unwrap());
-    assert_eq!(world.ledger.sum(THURSDAY), 300_000 + 3);
+    assert_eq!(world.ledger.sum(SUNDAY), 300_000 + 3);
     world.call(SMALL).unwrap_err();
     world.wait(Duration::from_secs(DAY));
     assert_eq!(world.held(), 300_000);
     world.settle(one, 10, 50);
-    assert_eq!((world.ledger.sum(THURSDAY), world.ledger.sum(THURSDAY + DAY)), (200_003, 60_000));
+    assert_eq!((world.ledger.sum(SUNDAY), world.ledger.sum(SUNDAY + DAY)), (200_003, 60_000));
     two.settle(None, world.now());
     drop(unsent);
-    assert_eq!((world.ledger.sum(THURSDAY), world.ledger.sum(THURSDAY + DAY)), (2, 160_000));
+    assert_eq!((world.ledger.sum(SUNDAY), world.ledger.sum(SUNDAY + DAY)), (2, 160_000));
     assert_eq!(world.held(), 0);
     world.call(Asks { output: 131, ..SMALL }).unwrap_err();
     drop(world.call(Asks { output: 130, ..SMALL }).unwrap());
@@ -137,7 +137,7 @@ fn many_thousand_quotas_are_restored_within_the_bound() {
         starts,
         used: 60_000,
     };
-    let rows: Vec<_> = (0..20_000).flat_map(|n| [row(n, THURSDAY - DAY), row(n, THURSDAY)]).collect();
+    let rows: Vec<_> = (0..20_000).flat_map(|n| [row(n, SUNDAY - DAY), row(n, SUNDAY)]).collect();
     let world = World::new(&rules, 10_000);
     world.limits.restore(&rows, world.now());
     assert_eq!((world.buckets.len(), world.buckets.overflowed()), (10_001, 10_000));

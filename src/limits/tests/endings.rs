@@ -39,7 +39,7 @@ fn a_call_that_was_sent_and_torn_off_keeps_the_request_and_nothing_else() {
     admission.sent();
     drop(admission);
     assert_eq!((world.held(), world.used()), (0, 2), "one of each rule of requests");
-    assert_eq!(world.ledger.sum(THURSDAY), 1);
+    assert_eq!(world.ledger.sum(SUNDAY), 1);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_a_stream_grows_by_is_counted_once() {
     }
     world.settle(admission, 10, 400);
     assert_eq!((world.held(), world.used()), (0, 2 + (2 * TOKEN + 10) * 410));
-    assert_eq!(world.ledger.sum(THURSDAY), 1 + i128::from((TOKEN + 10) * 410));
+    assert_eq!(world.ledger.sum(SUNDAY), 1 + i128::from((TOKEN + 10) * 410));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_model_without_a_price_is_told_by_a_shadow_and_refused_by_a_rule() {
 fn what_a_call_took_under_other_terms_is_given_back_whole() {
     let mut rules = rules();
     let mut world = World::new(&rules, 100);
-    world.grants.set(vec![grant("in-flight", "acme", 2, THURSDAY + DAY)]);
+    world.grants.set(vec![grant("in-flight", "acme", 2, SUNDAY + DAY)]);
     let calls: Vec<_> = (0..5).map(|_| world.call(SMALL).unwrap()).collect();
     world.call(SMALL).unwrap_err();
     world.grants.set(Vec::new());
@@ -193,7 +193,7 @@ fn what_a_call_took_under_other_terms_is_given_back_whole() {
         if at % 2 == 0 { world.settle(call, 10, 20) } else { drop(call) }
     }
     assert_eq!(world.held(), 0);
-    assert_eq!(world.ledger.sum(THURSDAY), 3 + 3 * i128::from(30 * (TOKEN + 10)));
+    assert_eq!(world.ledger.sum(SUNDAY), 3 + 3 * i128::from(30 * (TOKEN + 10)));
 }
 
 #[test]

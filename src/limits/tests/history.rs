@@ -89,7 +89,7 @@ impl History {
 
     pub(super) fn passes(&mut self, nanos: u64) {
         self.world.at += nanos;
-        self.world.wall = THURSDAY + DAY / 2 + self.world.at / NANOS;
+        self.world.wall = SUNDAY + DAY / 2 + self.world.at / NANOS;
     }
 
     /// Of a quota: when its period began.

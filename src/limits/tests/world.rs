@@ -9,8 +9,8 @@ use crate::config::limits::{Calendar, Every, Zone};
 use crate::domain::{Grant, LimitWarning, QuotaChange, Usd};
 
 pub(super) const DAY: u64 = 86_400;
-/// A Thursday, 00:00 UTC.
-pub(super) const THURSDAY: u64 = 20_000 * DAY + 2 * DAY;
+/// A Sunday, 00:00 UTC.
+pub(super) const SUNDAY: u64 = 20_000 * DAY + 2 * DAY;
 
 /// A rule's name, whose quota, and when the period began.
 type Booked = (Arc<str>, Subject, u64);
@@ -113,7 +113,7 @@ impl World {
         let (grants, ledger) = (Arc::new(Grants::default()), Arc::new(Ledger::default()));
         let limits = Limits::build(rules, Arc::clone(&buckets), Arc::clone(&grants), Arc::clone(&ledger) as Arc<dyn Observer>);
         // Noon: half a day of either side.
-        Self { limits, buckets, grants, ledger, rules: rules.to_vec(), start, at: 0, wall: THURSDAY + DAY / 2 }
+        Self { limits, buckets, grants, ledger, rules: rules.to_vec(), start, at: 0, wall: SUNDAY + DAY / 2 }
     }
 
     /// Other rules over the same buckets.

@@ -54,9 +54,9 @@ fn admitting(rules: &[Rule]) -> usize {
     allocations(|| {
         let mut admission = limits.admit(&ask, now).unwrap();
         admission.sent();
-        let used = Tokens { input: 1_000, output: 2_000, ..Tokens::default() };
-        admission.grow(&used, || price(&used), now).unwrap();
-        admission.settle(Some((&used, price(&used))), now);
+        let tokens = Tokens { input: 1_000, output: 2_000, ..Tokens::default() };
+        admission.grow(&tokens, || price(&tokens), now).unwrap();
+        admission.settle(Some((&tokens, price(&tokens))), now);
     })
 }
 

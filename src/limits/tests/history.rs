@@ -103,7 +103,9 @@ impl History {
         let tier = rule.tiers.first().filter(|_| who.groups.iter().any(|group| &**group == "gold"));
         let now = self.world.now().wall;
         let counts = |grant: &&Grant| {
-            *grant.rule == rule.name && grant.tenant == who.tenant && grant.until > now && (grant.user.is_none() || grant.user == who.user)
+            // What a user was granted is for a bucket of their own.
+            let is_theirs = rule.per.contains(&Dimension::User) && grant.user == who.user;
+            *grant.rule == rule.name && grant.tenant == who.tenant && grant.until > now && (grant.user.is_none() || is_theirs)
         };
         let more: u64 = self.grants.iter().filter(counts).map(|grant| grant.more).sum();
         match tier.map_or(rule.bound, |tier| tier.bound) {

@@ -99,6 +99,41 @@ fn calls<'a>(
     }
 }
 
+/// A caller who has just been found out: as every caller by then, with names that are in the cache.
+fn found(caller: &Principal) -> Principal {
+    let again = |name: &Arc<str>| Arc::from(&**name);
+    Principal { tenant: again(&caller.tenant), user: caller.user.as_ref().map(again), ..caller.clone() }
+}
+
+/// Admission alone, settled off the clock. What the limits keep of a caller is hardly ever in the cache.
+fn admission(criterion: &mut Criterion, name: &str, limits: &Arc<Limits>, callers: &[Principal], models: &[Call], start: Instant) {
+    const LOT: u32 = 32;
+    let mut next = callers.iter().zip(models.iter().cycle()).cycle();
+    let mut turn = 0_u32;
+    criterion.bench_function(name, |bench| {
+        #[expect(clippy::cast_precision_loss, reason = "a share of a second")]
+        bench.iter_custom(|times| {
+            let (mut spent, mut admitted) = (Duration::ZERO, 0_u32);
+            while u64::from(admitted) < times {
+                turn += 1;
+                let wall = SystemTime::UNIX_EPOCH + Duration::from_hours(480_000);
+                let now = Now { monotonic: start + Duration::from_micros(turn.into()), wall };
+                let lot: Vec<_> = next.by_ref().take(LOT as usize).map(|(caller, call)| (found(caller), call)).collect();
+                let mut admissions = Vec::with_capacity(lot.len());
+                let began = clock();
+                for (principal, call) in &lot {
+                    let ask = Ask { principal, call, route: "everything", address: None, price: &price };
+                    admissions.push(limits.admit(&ask, now));
+                }
+                spent += began.elapsed();
+                admitted += LOT;
+                admissions.into_iter().flatten().for_each(|admission| settle(admission, now));
+            }
+            spent.mul_f64(times as f64 / f64::from(admitted))
+        });
+    });
+}
+
 /// What a call used.
 fn settle(admission: Admission, now: Now) {
     let tokens = Tokens { input: 1_000, output: 500, ..Tokens::default() };
@@ -109,30 +144,21 @@ fn settle(admission: Admission, now: Now) {
 #[expect(clippy::print_stdout, reason = "two threads can't be told to criterion")]
 fn mixed_rules(criterion: &mut Criterion, callers: &[Principal], start: Instant) {
     let models: Vec<_> = (0..50).map(model_call).collect();
+    let requests =
+        [rule("rpm", &[Dimension::Tenant]), rule("user", &[Dimension::User]), rule("both", &[Dimension::Tenant, Dimension::User])];
+    let limits = room(&requests, Buckets::new(Buckets::DEFAULT_CAPACITY, start));
+    let mut call = calls(&limits, callers, &models, start, settle);
+    for _ in callers {
+        call();
+    }
+    admission(criterion, "admit alone, 3 rules", &limits, callers, &models, start);
     let limits = room(&mixed(), Buckets::new(Buckets::DEFAULT_CAPACITY, start));
     let mut call = calls(&limits, callers, &models, start, settle);
     for _ in callers {
         call();
     }
     criterion.bench_function("admit and settle, 3 rules of all sorts", |bench| bench.iter(&mut call));
-    criterion.bench_function("admit 3 rules of all sorts (settled off the clock)", |bench| {
-        bench.iter_custom(|times| {
-            // In lots of 1,000: what is under way stays little.
-            let held = std::cell::RefCell::new(Vec::with_capacity(1_000));
-            let mut call = calls(&limits, callers, &models, start, |admission, now| held.borrow_mut().push((admission, now)));
-            let mut spent = Duration::ZERO;
-            let mut left = times;
-            while left > 0 {
-                let lot = left.min(1_000);
-                let began = clock();
-                (0..lot).for_each(|_| call());
-                spent += began.elapsed();
-                held.borrow_mut().drain(..).for_each(|(admission, now)| settle(admission, now));
-                left -= lot;
-            }
-            spent
-        });
-    });
+    admission(criterion, "admit alone, 3 rules of all sorts", &limits, callers, &models, start);
     for threads in [1_u32, 2] {
         const CALLS: u32 = 400_000;
         let began = clock();

@@ -11,7 +11,7 @@ use super::key::Key;
 use super::standing::Rates;
 use super::warned::Warning;
 use super::{Limits, Now};
-use crate::config::limits::{Bound, Count};
+use crate::config::limits::Count;
 use crate::domain::{Cost, LimitWarning, QuotaChange, Subject, Tokens};
 
 /// A call that was admitted. Dropped, it gives back all that was taken and never used: [`Admission::sent`] and [`Admission::settle`] say what was.
@@ -32,8 +32,8 @@ pub(super) struct Hold {
     /// The rule, by its place.
     pub(super) rule: usize,
     pub(super) key: Key,
-    /// The caller's bound, and what was granted beyond it: what a call ends by is what it began by.
-    pub(super) bound: Bound,
+    /// The caller's tier, and what was granted beyond it: what a call ends by is what it began by.
+    pub(super) tier: Option<u16>,
     pub(super) more: u64,
     /// Held until the call settles.
     pub(super) held: u64,
@@ -130,7 +130,7 @@ impl Admission {
             if more == 0 {
                 continue;
             }
-            let terms = rule.terms(hold.bound, hold.more, limits.wall(now.wall));
+            let terms = rule.terms(hold.tier, hold.more, limits.wall(now.wall));
             let grow = |bucket: Bucket, at| bucket.grow(more, terms, at);
             let (_, bucket) = limits.buckets.change(hold.key, terms, Some(now.monotonic), grow);
             hold.held = used;
@@ -152,7 +152,7 @@ impl Admission {
                 None => hold.held,
                 Some((tokens, cost)) => rule.counting.used(tokens, self.model.as_deref(), cost).unwrap_or(hold.held),
             };
-            let terms = rule.terms(hold.bound, hold.more, self.limits.wall(now.wall));
+            let terms = rule.terms(hold.tier, hold.more, self.limits.wall(now.wall));
             self.limits.release(&hold, used, terms, Some(now.monotonic));
         }
     }
@@ -163,7 +163,7 @@ impl Drop for Admission {
     fn drop(&mut self) {
         while let Some(hold) = self.holds.pop() {
             let Some(rule) = self.limits.rule(hold.rule) else { continue };
-            let terms = rule.terms(hold.bound, hold.more, self.limits.buckets.latest_wall());
+            let terms = rule.terms(hold.tier, hold.more, self.limits.buckets.latest_wall());
             self.limits.release(&hold, 0, terms, None);
             if !self.sent {
                 self.limits.undo(&hold, terms);

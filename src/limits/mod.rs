@@ -44,7 +44,7 @@ use self::buckets::{Want, Wants};
 use self::queue::{Line, Stop};
 use self::rule::{Covered, Judge};
 use self::subject::Caller;
-use crate::config::limits::{Bound, Count, Rule};
+use crate::config::limits::{Count, Rule};
 use crate::domain::{Call, Clock, Cost, Principal, Quota, Reason, Rejection, Subject, Tokens, model_name};
 
 /// The rules, ready to judge by.
@@ -138,10 +138,10 @@ impl Limits {
                 }
             }
             let more = grants.more(&rule.name, &ask.principal.tenant, rule.user(ask.principal), at);
-            let bound = rule.bound(&caller);
+            let tier = rule.tier(&caller);
             let ask = bucket::Ask { amount: reservation.amount, least: reservation.least, hold: rule.counting.holds() };
-            let of = Of { place, group, bound, more };
-            let want = Want::new(of, rule.key(&caller, group), rule.overflow, rule.terms(bound, more, wall), ask);
+            let of = Of { place, group, tier, more };
+            let want = Want::new(of, rule.key(&caller, group), rule.overflow, rule.terms(tier, more, wall), ask);
             if rule.shadow { shadows.push(want) } else { wants.push(want) }
         }
         if let Some(stop) = self.stops(line, &wants, now) {
@@ -167,10 +167,10 @@ impl Limits {
         let taken = || wants.iter().filter_map(|want| Some((want, want.taken?)));
         for (want, taken) in taken() {
             let Some(rule) = self.rule(want.of.place) else { continue };
-            let Of { place, group, bound, more } = want.of;
-            let subject = matches!(bound, Bound::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
+            let Of { place, group, tier, more } = want.of;
+            let subject = matches!(want.terms, bucket::Terms::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
             let (later, used) = if want.ask.hold { (taken.amount, 0) } else { (0, taken.amount) };
-            let hold = Hold { rule: place, key: want.key, bound, more, held: later, used, at: taken.at, starts: taken.bucket.at, subject };
+            let hold = Hold { rule: place, key: want.key, tier, more, held: later, used, at: taken.at, starts: taken.bucket.at, subject };
             admission.took(hold, want.terms, taken.bucket, caller.model);
         }
         for (place, (want, taken)) in taken().enumerate() {
@@ -229,7 +229,7 @@ impl Limits {
         rules
             .map(|rule| {
                 let more = subject.tenant.as_deref().map_or(0, |tenant| grants.more(&rule.name, tenant, subject.user.as_deref(), at));
-                let terms = rule.terms(rule.bound_of(subject), more, wall);
+                let terms = rule.terms(rule.tier_of(subject), more, wall);
                 let (bucket, at) = self.buckets.look(subject::key(self.buckets.seed(), rule.id, &rule.per, subject), terms, now.monotonic);
                 Standing::of(rule, terms, bucket, at)
             })
@@ -244,7 +244,7 @@ impl Limits {
             let is_of = |rule: &&Judge| *rule.name == *quota.rule && rule.count.label() == quota.count;
             let Some(rule) = self.rules.iter().find(is_of) else { continue };
             // Whatever tier a caller is in, and whatever was granted: the periods are the same.
-            let terms = rule.terms(rule.own_bound(), 0, wall);
+            let terms = rule.terms(None, 0, wall);
             if !matches!(terms, bucket::Terms::Quota { starts, .. } if starts <= quota.starts) || quota.used == 0 {
                 continue;
             }
@@ -275,7 +275,7 @@ impl Limits {
 struct Of<'a> {
     place: usize,
     group: Option<&'a str>,
-    bound: Bound,
+    tier: Option<u16>,
     more: u64,
 }
 

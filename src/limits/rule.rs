@@ -121,26 +121,23 @@ impl Judge {
             && (models.is_empty() || subject.model.as_deref().is_none_or(|model| is_model(models, model)))
     }
 
-    /// The bound for a caller: their tier's, or the rule's own.
-    pub(super) fn bound(&self, caller: &Caller<'_>) -> Bound {
-        let is_in = |tier: &&Tier| caller.ask.principal.groups.iter().any(|group| tier.group.matches(group));
-        self.tiers.iter().find(is_in).map_or(self.bound, |tier| tier.bound)
+    /// The tier of a caller, by its place; none where they have the rule's own bound.
+    pub(super) fn tier(&self, caller: &Caller<'_>) -> Option<u16> {
+        self.tier_where(|tier| caller.ask.principal.groups.iter().any(|group| tier.group.matches(group)))
     }
 
-    /// The bound for a subject: that of the tier that its group is in, or the rule's own.
-    pub(super) fn bound_of(&self, subject: &Subject) -> Bound {
-        let is_in = |tier: &&Tier| subject.group.as_deref().is_some_and(|group| tier.group.matches(group));
-        self.tiers.iter().find(is_in).map_or(self.bound, |tier| tier.bound)
+    /// The tier of a subject: the one that its group is in.
+    pub(super) fn tier_of(&self, subject: &Subject) -> Option<u16> {
+        self.tier_where(|tier| subject.group.as_deref().is_some_and(|group| tier.group.matches(group)))
     }
 
-    /// The bound of those who are in no tier.
-    pub(super) const fn own_bound(&self) -> Bound {
-        self.bound
+    fn tier_where(&self, is_in: impl FnMut(&Tier) -> bool) -> Option<u16> {
+        self.tiers.iter().position(is_in).and_then(|place| u16::try_from(place).ok())
     }
 
-    /// What `bound` and `more` that was granted come to at `now`, in seconds since 1970.
-    pub(super) fn terms(&self, bound: Bound, more: u64, now: u64) -> Terms {
-        match bound {
+    /// What the bound of a tier, or the rule's own, and `more` that was granted come to at `now`, in seconds since 1970.
+    pub(super) fn terms(&self, tier: Option<u16>, more: u64, now: u64) -> Terms {
+        match tier.and_then(|tier| self.tiers.get(usize::from(tier))).map_or(self.bound, |tier| tier.bound) {
             Bound::Rate { amount, period, burst } => Terms::Rate {
                 amount: amount.saturating_add(more).max(1),
                 period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1),

@@ -55,10 +55,10 @@ impl Buckets {
         let (mut added, mut swept) = (0, 0);
         for (group, held) in wants.chunk_by_mut(|one, other| one.shard == other.shard).zip(held) {
             // Those that are there go first: once taken from, they are not idle, and growing the table can't forget them.
-            group.sort_unstable_by_key(|want| want.absent);
+            group.sort_unstable_by_key(|want| want.found.is_none());
             for want in group {
                 let Some(Taken { bucket, .. }) = want.taken else { continue };
-                if want.absent {
+                if want.found.is_none() {
                     swept += held.grow(self.latest_wall());
                 }
                 added += usize::from(held.put(want.key, bucket));

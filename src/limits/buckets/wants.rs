@@ -16,8 +16,8 @@ pub(in super::super) struct Want<T> {
     pub(in super::super) key: Key,
     pub(super) overflow: Key,
     pub(super) shard: usize,
-    /// Whether there is no such bucket yet.
-    pub(super) absent: bool,
+    /// The bucket as it was found; none where there is none yet.
+    pub(super) found: Option<Bucket>,
     /// None until it is taken.
     pub(in super::super) taken: Option<Taken>,
 }
@@ -36,12 +36,12 @@ pub(in super::super) struct Taken {
 
 impl<T> Want<T> {
     pub(in super::super) const fn new(of: T, key: Key, overflow: Key, terms: Terms, ask: Ask) -> Self {
-        Self { of, terms, ask, key, overflow, shard: 0, absent: false, taken: None }
+        Self { of, terms, ask, key, overflow, shard: 0, found: None, taken: None }
     }
 
     /// Whether it wants room for a new bucket; the bucket that newcomers share has it always.
     pub(super) fn is_newcomer(&self) -> bool {
-        self.absent && self.key != self.overflow
+        self.found.is_none() && self.key != self.overflow
     }
 }
 
@@ -60,12 +60,17 @@ pub(in super::super) type Wants<T> = SmallVec<[Want<T>; 4]>;
 
 /// Finds what each want would leave in its bucket, and which are newcomers. Takes nothing.
 pub(super) fn check<T: Copy>(wants: &mut [Want<T>], held: &mut [Held<'_>], now: u64) -> Result<(), Refusal<T>> {
+    // All are looked up before any is judged: they are hardly ever in the cache, and so the processor waits for them together.
+    for (group, held) in wants.chunk_by_mut(|one, other| one.shard == other.shard).zip(&*held) {
+        for want in group {
+            want.found = held.table.buckets.get(&want.key).copied();
+        }
+    }
     let mut refusal: Option<Refusal<T>> = None;
     for (group, held) in wants.chunk_by_mut(|one, other| one.shard == other.shard).zip(held) {
         let at = held.table.at(now);
         for want in group {
-            let bucket = held.table.buckets.get(&want.key).copied();
-            want.absent = bucket.is_none();
+            let bucket = want.found;
             let before = bucket.unwrap_or_default().at(want.terms, at);
             // A clock was wrong by more than a period: kept, or the bucket would wait for that time to come, refusal after refusal.
             if bucket.is_some_and(|bucket| before.at < bucket.at) {

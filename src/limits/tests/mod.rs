@@ -17,7 +17,7 @@ mod waiters;
 mod world;
 
 use super::*;
-use crate::config::limits::Dimension;
+use crate::config::limits::{Bound, Dimension};
 use crate::domain::{Asked, Clock, ManualClock, Method, Service};
 
 const SECOND: Duration = Duration::from_secs(1);

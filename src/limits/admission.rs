@@ -66,14 +66,14 @@ impl Admission {
     }
 
     /// Takes note of what was taken: from now on it is given back, whatever happens. `model`: the call's, in its one spelling.
-    pub(super) fn took(&mut self, hold: Hold, terms: Terms, bucket: Bucket, model: Option<&str>) {
+    pub(super) fn took<'m>(&mut self, hold: Hold, terms: Terms, bucket: Bucket, model: impl Fn() -> Option<&'m str>) {
         if let Some(rule) = self.limits.rule(hold.rule) {
             // What refuses nobody is nothing that a client should keep to.
             if !rule.shadow {
                 self.rates.note(rule, terms, bucket, hold.at);
             }
             if rule.counting.is_by_model() && self.model.is_none() {
-                self.model = model.map(Into::into);
+                self.model = model().map(Into::into);
             }
         }
         self.holds.push(hold);

@@ -41,7 +41,8 @@ impl Counting {
         !matches!(self.count, Count::Requests)
     }
 
-    /// What to reserve for a call; none where it uses nothing of what is counted. `price`: what tokens cost.
+    /// What to reserve for a call; none where it uses nothing of what is counted. `model`: in whatever spelling. `price`: what tokens cost, asked only where
+    /// money is counted.
     pub(super) fn reservation(&self, asked: &Asked, model: Option<&str>, price: &dyn Fn(&Tokens) -> Cost) -> Option<Reservation> {
         if matches!(self.count, Count::Requests | Count::Concurrency) {
             return Some(Reservation { amount: 1, least: 1 });
@@ -53,8 +54,9 @@ impl Counting {
         let output = asked.max_tokens.unwrap_or(self.reserve);
         let of = |output| {
             let tokens = Tokens { input: asked.input_tokens(), output, ..Tokens::default() };
+            let cost = if self.count == Count::Usd { price(&tokens) } else { Cost::Nothing };
             // One unit, where it comes to nothing or nobody can tell: so that nothing passes a limit that is used up.
-            self.reserved(&tokens, model, price(&tokens)).max(1)
+            self.reserved(&tokens, model, cost).max(1)
         };
         let amount = of(output);
         // A stream that can be ended needs only a beginning.

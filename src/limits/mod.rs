@@ -45,7 +45,7 @@ use self::queue::{Line, Stop};
 use self::rule::{Covered, Judge};
 use self::subject::Caller;
 use crate::config::limits::{Count, Rule};
-use crate::domain::{Call, Clock, Cost, Principal, Quota, Reason, Rejection, Subject, Tokens, model_name};
+use crate::domain::{Call, Clock, Cost, Principal, Quota, Reason, Rejection, Subject, Tokens};
 
 /// The rules, ready to judge by.
 pub struct Limits {
@@ -119,15 +119,14 @@ impl Limits {
 
     /// The same, for a call that heeds those who wait as `line` has it.
     fn attempt(self: &Arc<Self>, ask: &Ask<'_>, now: Now, line: Line<'_>) -> Result<Admission, Stop> {
-        let model = ask.call.model.as_deref().map(model_name);
-        let caller = Caller::new(ask, model.as_deref(), self.buckets.seed());
+        let caller = Caller::new(ask, self.buckets.seed());
         let wall = self.wall(now.wall);
         let (grants, at) = (self.grants.load(), told_by(wall, now));
         let (mut wants, mut shadows) = (Wants::new(), Wants::new());
         let mut admission = Admission::new(Arc::clone(self));
         for (place, rule) in self.rules.iter().enumerate() {
             let Some(Covered { group }) = rule.covers(&caller) else { continue };
-            let Some(reservation) = rule.counting.reservation(&ask.call.asked, caller.model, ask.price) else { continue };
+            let Some(reservation) = rule.counting.reservation(&ask.call.asked, ask.call.model.as_deref(), ask.price) else { continue };
             if rule.count == Count::Usd && !rule.unpriced {
                 match is_priced(rule, ask) {
                     Err(_) if rule.shadow => {
@@ -171,7 +170,7 @@ impl Limits {
             let subject = matches!(want.terms, bucket::Terms::Quota { .. }).then(|| Box::new(caller.subject(&rule.per, group)));
             let (later, used) = if want.ask.hold { (taken.amount, 0) } else { (0, taken.amount) };
             let hold = Hold { rule: place, key: want.key, tier, more, held: later, used, at: taken.at, starts: taken.bucket.at, subject };
-            admission.took(hold, want.terms, taken.bucket, caller.model);
+            admission.took(hold, want.terms, taken.bucket, || caller.model());
         }
         for (place, (want, taken)) in taken().enumerate() {
             admission.tell(first + place, want.terms, (taken.used, taken.bucket.used));

@@ -1,5 +1,6 @@
 //! Whose bucket it is: of a call, what each dimension of a rule stands for.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,16 +16,21 @@ const NETWORK: u32 = 64;
 /// The parts of a caller's keys, each hashed at most once a request.
 pub(super) struct Caller<'a> {
     pub(super) ask: &'a Ask<'a>,
-    /// The model in its one spelling; none where the call names none.
-    pub(super) model: Option<&'a str>,
+    /// The model in its one spelling.
+    model: OnceCell<Option<Cow<'a, str>>>,
     seed: &'a Seed,
     parts: [OnceCell<Key>; Dimension::ALL.len()],
     address: OnceCell<Box<str>>,
 }
 
 impl<'a> Caller<'a> {
-    pub(super) const fn new(ask: &'a Ask<'a>, model: Option<&'a str>, seed: &'a Seed) -> Self {
-        Self { ask, model, seed, parts: [const { OnceCell::new() }; Dimension::ALL.len()], address: OnceCell::new() }
+    pub(super) const fn new(ask: &'a Ask<'a>, seed: &'a Seed) -> Self {
+        Self { ask, model: OnceCell::new(), seed, parts: [const { OnceCell::new() }; Dimension::ALL.len()], address: OnceCell::new() }
+    }
+
+    /// The model in its one spelling, made once and only where a rule asks for it; none where the call names none.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.get_or_init(|| self.ask.call.model.as_deref().map(model_name)).as_deref()
     }
 
     /// The part of a key that stands for the caller in this dimension. `group`: the one that the rule is for.
@@ -39,13 +45,13 @@ impl<'a> Caller<'a> {
     }
 
     /// Empty where the caller has no such thing.
-    fn value(&self, dimension: Dimension, group: Option<&'a str>) -> &str {
+    fn value<'v>(&'v self, dimension: Dimension, group: Option<&'v str>) -> &'v str {
         let principal = self.ask.principal;
         match dimension {
             Dimension::Tenant => &principal.tenant,
             Dimension::User => principal.user.as_deref().unwrap_or_default(),
             Dimension::Group => group.unwrap_or_default(),
-            Dimension::Model => self.model.unwrap_or_default(),
+            Dimension::Model => self.model().unwrap_or_default(),
             Dimension::Key => principal.key_id.as_deref().unwrap_or_default(),
             Dimension::Address => self.address.get_or_init(|| self.ask.address.map(network).unwrap_or_default().into()),
         }

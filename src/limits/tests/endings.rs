@@ -98,7 +98,7 @@ fn an_observer_that_panics_loses_no_hold() {
         fell += usize::from(catch_unwind(AssertUnwindSafe(story)).is_err());
         assert_eq!(world.held(), 0, "notice {notice}");
     }
-    assert_eq!(fell, 9, "three quotas begin, two grow, and end: two of them in two notices");
+    assert_eq!(fell, 7, "three quotas begin, two grow, and two end");
 }
 
 #[test]

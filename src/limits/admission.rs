@@ -180,13 +180,12 @@ impl Limits {
         }
         let (before, after) = self.buckets.change(hold.key, terms, now, |bucket, at| bucket.settle(hold.held, used, terms, at));
         self.released(hold);
-        let (held, used) = (i128::from(hold.held), i128::from(used));
         if after.at == hold.starts {
-            self.book(hold, hold.starts, used - held);
+            self.book(hold, hold.starts, i128::from(used) - i128::from(hold.held));
         } else {
             // In the period that it ends in: the other is over, and nobody is given of it any more.
-            self.book(hold, hold.starts, -held);
-            self.book(hold, after.at, used);
+            self.book(hold, hold.starts, -i128::from(hold.held));
+            self.book(hold, after.at, i128::from(used));
         }
         self.warn(hold, terms, (before.used, after.used));
     }

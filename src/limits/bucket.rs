@@ -50,6 +50,7 @@ impl Terms {
     }
 
     /// What drains in `nanos`, rounded down.
+    #[inline]
     fn drained(self, nanos: u64) -> u64 {
         match self {
             Self::Rate { amount, period, .. } => scaled(nanos, amount, period),
@@ -58,6 +59,7 @@ impl Terms {
     }
 
     /// Nanoseconds in which `units` drain, rounded up; at most [`HORIZON`].
+    #[inline]
     fn drains_in(self, units: u64) -> u64 {
         match self {
             Self::Rate { .. } if units == 0 => 0,
@@ -69,6 +71,7 @@ impl Terms {
 }
 
 /// `value * by / over`, rounded down; at most `u64::MAX`.
+#[inline]
 fn scaled(value: u64, by: u64, over: u64) -> u64 {
     match value.checked_mul(by) {
         Some(product) => product / over.max(1),
@@ -77,6 +80,7 @@ fn scaled(value: u64, by: u64, over: u64) -> u64 {
 }
 
 /// The same, rounded up.
+#[inline]
 fn scaled_up(value: u64, by: u64, over: u64) -> u64 {
     match value.checked_mul(by) {
         Some(product) => product.div_ceil(over.max(1)),
@@ -131,6 +135,7 @@ impl Bucket {
     ///
     /// A quota's period never goes back. Where the clock does, what is used stays used, and counts in the period to which the clock had come: the next one
     /// at the latest, or a clock that was wrong by years would close the bucket for years.
+    #[inline]
     pub(super) fn at(self, terms: Terms, now: u64) -> Self {
         match terms {
             Terms::Rate { .. } => {
@@ -154,6 +159,7 @@ impl Bucket {
     }
 
     /// Takes what is asked from a bucket as it is now ([`Bucket::at`]); returns it, and how much that was.
+    #[inline]
     pub(super) fn take(self, ask: Ask, terms: Terms, now: u64) -> Result<(Self, u64), Blocked> {
         let capacity = terms.capacity();
         let amount = ask.amount.min(capacity.saturating_sub(self.taken()));
@@ -223,6 +229,7 @@ impl Bucket {
     }
 
     /// Says when it will be idle.
+    #[inline]
     fn rest(self, terms: Terms, now: u64) -> Self {
         let (idle_at, ends) = match terms {
             _ if self.held > 0 => (u64::MAX, 0),

@@ -43,6 +43,7 @@ impl Counting {
 
     /// What to reserve for a call; none where it uses nothing of what is counted. `model`: in whatever spelling. `price`: what tokens cost, asked only where
     /// money is counted.
+    #[inline]
     pub(super) fn reservation(&self, asked: &Asked, model: Option<&str>, price: &dyn Fn(&Tokens) -> Cost) -> Option<Reservation> {
         if matches!(self.count, Count::Requests | Count::Concurrency) {
             return Some(Reservation { amount: 1, least: 1 });

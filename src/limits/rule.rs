@@ -93,6 +93,7 @@ impl Judge {
     }
 
     /// Whose call it is, to the rule; none where the rule is not for it.
+    #[inline]
     pub(super) fn covers<'a>(&self, caller: &Caller<'a>) -> Option<Covered<'a>> {
         let Matching { tenants, users, groups, models, services, routes } = &self.of;
         let (principal, call) = (caller.ask.principal, caller.ask.call);
@@ -136,6 +137,7 @@ impl Judge {
     }
 
     /// What the bound of a tier, or the rule's own, and `more` that was granted come to at `now`, in seconds since 1970.
+    #[inline]
     pub(super) fn terms(&self, tier: Option<u16>, more: u64, now: u64) -> Terms {
         match tier.and_then(|tier| self.tiers.get(usize::from(tier))).map_or(self.bound, |tier| tier.bound) {
             Bound::Rate { amount, period, burst } => Terms::Rate {
@@ -161,6 +163,7 @@ impl Judge {
         principal.user.as_deref().filter(|_| self.per.contains(&Dimension::User))
     }
 
+    #[inline]
     pub(super) fn key(&self, caller: &Caller<'_>, group: Option<&str>) -> Key {
         self.per.iter().fold(self.id, |key, dimension| key ^ caller.part(*dimension, group))
     }

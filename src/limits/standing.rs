@@ -62,6 +62,7 @@ pub struct Rates {
 }
 
 impl Rates {
+    #[inline]
     pub(super) fn note(&mut self, rule: &Judge, terms: Terms, bucket: Bucket, now: u64) {
         let place = match rule.count {
             Count::Requests => &mut self.requests,

@@ -34,6 +34,7 @@ impl<'a> Caller<'a> {
     }
 
     /// The part of a key that stands for the caller in this dimension. `group`: the one that the rule is for.
+    #[inline]
     pub(super) fn part(&self, dimension: Dimension, group: Option<&str>) -> Key {
         let value = || self.value(dimension, group);
         let find = || part(self.seed, dimension, &self.ask.principal.tenant, value());

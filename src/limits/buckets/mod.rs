@@ -53,7 +53,7 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// A million: 75 to 85 MB when all of them are in use.
+    /// A million: 64 MB when all of them are in use.
     pub const DEFAULT_CAPACITY: usize = 1_000_000;
 
     /// Room for `capacity` buckets, none of which takes memory yet. Times before `epoch` count as `epoch`.

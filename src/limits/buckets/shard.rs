@@ -38,6 +38,7 @@ impl Shard {
         Self { none_idle_before: AtomicU64::new(u64::MAX), table: Mutex::default() }
     }
 
+    #[inline]
     pub(super) fn lock(&self) -> Held<'_> {
         Held { shard: self, table: self.table.lock() }
     }
@@ -50,6 +51,7 @@ impl Shard {
 
 impl Held<'_> {
     /// Puts a bucket there, and tells whether there was none before.
+    #[inline]
     pub(super) fn put(&mut self, key: Key, bucket: Bucket) -> bool {
         let hint = &self.shard.none_idle_before;
         // Under the lock, so a plain read and write will do.

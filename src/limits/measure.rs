@@ -55,7 +55,7 @@ impl Counting {
         let output = asked.max_tokens.unwrap_or(self.reserve);
         let of = |output| {
             let tokens = Tokens { input: asked.input_tokens(), output, ..Tokens::default() };
-            let cost = if self.count == Count::Usd { price(&tokens) } else { Cost::Nothing };
+            let cost = if self.count == Count::Usd { expected(&tokens, price) } else { Cost::Nothing };
             // One unit, where it comes to nothing or nobody can tell: so that nothing passes a limit that is used up.
             self.reserved(&tokens, model, cost).max(1)
         };
@@ -84,6 +84,14 @@ impl Counting {
                 Measure::Bedrock { burndown } => bedrock(burndown, model, tokens),
             }),
         }
+    }
+}
+
+/// What a call may cost. A model that makes vectors has a price of its input alone, and no output.
+fn expected(tokens: &Tokens, price: &dyn Fn(&Tokens) -> Cost) -> Cost {
+    match price(tokens) {
+        Cost::Unpriced => price(&Tokens { output: 0, ..*tokens }),
+        cost => cost,
     }
 }
 

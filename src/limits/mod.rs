@@ -286,7 +286,9 @@ fn told_by(wall: u64, now: Now) -> SystemTime {
 /// A budget can't be kept of what no price is known for.
 fn is_priced(rule: &Judge, ask: &Ask<'_>) -> Result<(), Box<Refused>> {
     let Some(model) = &ask.call.model else { return Ok(()) };
-    if (ask.price)(&Tokens { input: 1, output: 1, ..Tokens::default() }) != Cost::Unpriced {
+    // A model that makes vectors has a price of its input alone; a call that says how much output it allows wants some.
+    let output = u64::from(ask.call.asked.max_tokens.is_some());
+    if (ask.price)(&Tokens { input: 1, output, ..Tokens::default() }) != Cost::Unpriced {
         return Ok(());
     }
     let name = &rule.name;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::*;
 use super::*;
-use crate::domain::{LimitWarning, QuotaChange};
+use crate::domain::{LimitWarning, QuotaChange, Usd};
 
 const TOKEN: u64 = 1_000;
 
@@ -226,4 +226,21 @@ fn of_several_refusals_the_one_that_lasts_longest_is_told() {
     assert_eq!((&*spent.rule, spent.rejection.reason), ("daily", Reason::BudgetSpent));
     let too_much = world.call(Asks { output: 5_000, ..SMALL }).unwrap_err();
     assert_eq!((&*too_much.rule, too_much.rejection.reason), ("daily", Reason::AsksTooMuch));
+}
+
+#[test]
+fn a_model_whose_input_alone_has_a_price_is_reserved_and_settled_by_it_unless_output_is_asked_for() {
+    let world = World::new(&[daily("budget", Count::Usd, 1_000)], 100);
+    let acme = caller("acme", None);
+    let price = |tokens: &Tokens| if tokens.output > 0 { Cost::Unpriced } else { Cost::Priced(Usd::from_picos(tokens.input)) };
+    let embed = |max_tokens| {
+        let asked = Asked { text_bytes: 30, max_tokens, ..Asked::default() };
+        let call = Call { service: Service::BEDROCK_RUNTIME, path: "/".into(), query: "".into(), model: Some("m".into()), asked };
+        world.limits.admit(&Ask { principal: &acme, call: &call, route: "r", address: None, price: &price }, world.now())
+    };
+    let admission = embed(None).unwrap();
+    assert_eq!(world.held(), 10);
+    admission.settle(Some((&tokens(7, 0), Cost::Priced(Usd::from_picos(7)))), world.now());
+    assert_eq!((world.held(), world.used()), (0, 7));
+    assert_eq!(embed(Some(5)).unwrap_err().rejection.reason, Reason::Unpriced);
 }

@@ -1,13 +1,12 @@
 //! `/limits`: the rules, and what they leave one caller.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use super::query::Parameters;
 use super::usage::rfc3339;
-use crate::domain::{Subject, model_name};
+use crate::domain::{Subject, client_network, model_name};
 use crate::record::{LimitLevel, Metrics, amount};
 
 /// By what a caller may be told.
@@ -23,7 +22,7 @@ pub(super) fn told(query: Option<&str>, rules: &Value, metrics: &Metrics) -> Res
     if let Some(within) = ["user", "group", "key"].into_iter().find(|name| parameters.value(name).is_some() && tenant.is_none()) {
         return Err(format!("a {within} is one of a tenant: say `tenant` too"));
     }
-    let address = address.map(|text| text.parse().map(network).map_err(|_| format!("`{text}` is no address"))).transpose()?;
+    let address = address.map(|text| text.parse().map(client_network).map_err(|_| format!("`{text}` is no address"))).transpose()?;
     let caller = DIMENSIONS.into_iter().filter_map(|name| Some((name.to_owned(), Value::from(parameters.value(name)?))));
     let mut told: Map<String, Value> = caller.collect();
     if !told.is_empty() {
@@ -44,11 +43,9 @@ fn left(values: [Option<&str>; 6], rules: &Value, metrics: &Metrics) -> Vec<Valu
         let mut places = values.iter().enumerate().map(|(at, value)| value.filter(|_| chosen >> at & 1 == 1).map(Into::into));
         let mut next = || places.next().flatten();
         let subject = Subject { tenant: next(), user: next(), group: next(), model: next(), key: next(), address: next() };
-        let told = [&subject.tenant, &subject.user, &subject.group, &subject.model, &subject.key, &subject.address];
+        let told = subject.parts().into_iter().filter(|(_, value)| value.is_some()).count();
         // What is not there can't be left out: each subject once. A group is told always, for tiers go by it.
-        if subject.group.is_some() == group.is_some()
-            && told.into_iter().flatten().count() == usize::try_from(chosen.count_ones()).unwrap_or_default()
-        {
+        if subject.group.is_some() == group.is_some() && told == usize::try_from(chosen.count_ones()).unwrap_or_default() {
             levels.extend(metrics.limits_of(&subject));
         }
     }
@@ -75,12 +72,4 @@ pub(super) fn level(level: &LimitLevel) -> Value {
         told.insert("ends".to_owned(), rfc3339(ends).into());
     }
     told
-}
-
-/// An address as limits tell clients apart: of IPv6 its /64 network.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("{}/64", Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-    }
 }

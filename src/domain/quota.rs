@@ -1,5 +1,6 @@
 //! What of limits outlives the process: the limits room counts it, the ledger keeps it.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,6 +20,31 @@ pub struct Subject {
     pub key: Option<Arc<str>>,
     /// The client's address, or its network.
     pub address: Option<Arc<str>>,
+}
+
+impl Subject {
+    /// What it is told by, under the names that rules and operators use.
+    #[must_use]
+    pub fn parts(&self) -> [(&'static str, Option<&str>); 6] {
+        let Self { tenant, user, group, model, key, address } = self;
+        [("tenant", tenant), ("user", user), ("group", group), ("model", model), ("key", key), ("address", address)]
+            .map(|(name, value)| (name, value.as_deref()))
+    }
+}
+
+/// Bits of an IPv6 address that tell one customer's network.
+const NETWORK: u32 = 64;
+
+/// An address as one customer has it: of IPv6 its /64 network.
+#[must_use]
+pub fn client_network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - NETWORK)));
+            format!("{network}/{NETWORK}")
+        }
+    }
 }
 
 /// The use of one quota changed.

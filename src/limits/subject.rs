@@ -2,16 +2,12 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::Ask;
 use super::key::{Key, Part, Seed};
 use crate::config::limits::Dimension;
-use crate::domain::{Subject, model_name};
-
-/// Bits of an IPv6 address that tell one customer's network.
-const NETWORK: u32 = 64;
+use crate::domain::{Subject, client_network, model_name};
 
 /// The parts of a caller's keys, each hashed at most once a request.
 pub(super) struct Caller<'a> {
@@ -54,7 +50,7 @@ impl<'a> Caller<'a> {
             Dimension::Group => group.unwrap_or_default(),
             Dimension::Model => self.model().unwrap_or_default(),
             Dimension::Key => principal.key_id.as_deref().unwrap_or_default(),
-            Dimension::Address => self.address.get_or_init(|| self.ask.address.map(network).unwrap_or_default().into()),
+            Dimension::Address => self.address.get_or_init(|| self.ask.address.map(client_network).unwrap_or_default().into()),
         }
     }
 
@@ -123,16 +119,5 @@ fn place(subject: &mut Subject, dimension: Dimension) -> &mut Option<Arc<str>> {
         Dimension::Model => &mut subject.model,
         Dimension::Key => &mut subject.key,
         Dimension::Address => &mut subject.address,
-    }
-}
-
-/// An address as one customer has it.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let network = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - NETWORK)));
-            format!("{network}/{NETWORK}")
-        }
     }
 }

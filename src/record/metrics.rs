@@ -342,7 +342,7 @@ fn ledger(families: &Families<'_>) -> LedgerFaults {
 }
 
 /// The child for `value` of a family whose children were made from `all`.
-fn child<'a, T: PartialEq, const N: usize>(children: &'a [IntCounter; N], all: &[T; N], value: &T) -> Option<&'a IntCounter> {
+pub(super) fn child<'a, T: PartialEq, const N: usize>(children: &'a [IntCounter; N], all: &[T; N], value: &T) -> Option<&'a IntCounter> {
     all.iter().position(|known| known == value).and_then(|at| children.get(at))
 }
 

@@ -1,7 +1,7 @@
 //! The binary itself, as a child process: for what depends on the environment, and for what it says on stderr.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -92,4 +92,15 @@ impl Binary {
         let said = self.stderr.lock();
         said.clone()
     }
+}
+
+/// Runs a command of the binary in `dir` to its end.
+pub(crate) async fn tollgate(dir: &Path, arguments: &[&str]) -> Output {
+    let run = Command::new(env!("CARGO_BIN_EXE_tollgate")).current_dir(dir).args(arguments).kill_on_drop(true).output();
+    tokio::time::timeout(PATIENCE, run).await.expect("an end within 30 s").unwrap()
+}
+
+/// What a command said.
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
 }

@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
-use tokio::process::Command;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tollgate::config::record::{Ledger, Record};
 use tollgate::domain::{Basis, Cost, GuardrailUnits, Method, Principal, RequestId, Tokens, Trace, Usage, Usd};
 use tollgate::record::{By, Entry, Metrics, Recorder, UsageQuery, usage};
 
-use crate::binary::Binary;
+use crate::binary::{Binary, text, tollgate};
 use crate::client::{PATIENCE, Raw, converse};
 use crate::downstream::Ask;
 use crate::world::{Dir, World, world};
@@ -136,15 +134,6 @@ async fn a_gateway_whose_disk_is_full_serves_on_and_tells() {
     assert_eq!(crate::client::call(binary.listeners[0], ask.wire()).await.status, 200);
     binary.stop().await;
     assert_eq!(calls(&file), before + 1);
-}
-
-async fn tollgate(dir: &Path, arguments: &[&str]) -> Output {
-    let run = Command::new(env!("CARGO_BIN_EXE_tollgate")).current_dir(dir).args(arguments).kill_on_drop(true).output();
-    tokio::time::timeout(PATIENCE, run).await.expect("an end within 30 s").unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

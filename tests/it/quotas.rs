@@ -2,18 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Output;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::process::Command;
 use tollgate::config::Config;
 use tollgate::domain::{Clock, ManualClock};
 use tollgate::emulator::{Emulator, Options};
 use tollgate::server::Running;
 
-use crate::binary::Binary;
+use crate::binary::{Binary, text, tollgate};
 use crate::client::{Answer, PATIENCE, Raw, call, converse, eventually};
 use crate::downstream::Ask;
 use crate::world::{Dir, World, world};
@@ -298,15 +296,6 @@ async fn no_page_in_a_browser_and_no_form_can_grant() {
     let without = gateway.grant(&json!({ "rule": "daily", "tenant": "demo", "more": 1, "until": "+7d" })).await;
     assert_eq!(without.status, StatusCode::CONFLICT);
     assert!(without.json()["message"].as_str().unwrap().contains("record: { ledger: "), "{without:?}");
-}
-
-async fn tollgate(dir: &Path, arguments: &[&str]) -> Output {
-    let run = Command::new(env!("CARGO_BIN_EXE_tollgate")).current_dir(dir).args(arguments).kill_on_drop(true).output();
-    tokio::time::timeout(PATIENCE, run).await.expect("an end within 30 s").unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,9 +47,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Whose quota it is; what a caller does not have is left out.
-fn subject(warning: &LimitWarning) -> impl Iterator<Item = (&'static str, &str)> {
-    let of = &warning.subject;
-    [("tenant", &of.tenant), ("user", &of.user), ("group", &of.group), ("model", &of.model), ("key", &of.key), ("address", &of.address)]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.as_deref().filter(|value| !value.is_empty())?)))
+fn subject<'w>(warning: &'w LimitWarning) -> impl Iterator<Item = (&'static str, &'w str)> {
+    let there = |(name, value): (&'static str, Option<&'w str>)| Some((name, value.filter(|value| !value.is_empty())?));
+    warning.subject.parts().into_iter().filter_map(there)
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{Sender, UnboundedSender, channel, unbounded_channel};
 use self::poster::Poster;
 use super::error::RecordError;
 use super::labels::Posted;
+use super::metrics::child;
 use crate::config::record::{Webhook as Config, WebhookUrl};
 use crate::domain::LimitWarning;
 
@@ -70,7 +71,7 @@ impl Webhook {
 }
 
 fn count(posts: &Posts, outcome: Posted) {
-    if let Some(counter) = Posted::ALL.iter().position(|known| *known == outcome).and_then(|at| posts.get(at)) {
+    if let Some(counter) = child(posts, &Posted::ALL, &outcome) {
         counter.inc();
     }
 }

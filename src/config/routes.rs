@@ -42,9 +42,13 @@ pub struct Drain {
 pub struct Timeouts {
     /// TCP and TLS together. Default 3 s.
     pub connect: Duration,
-    /// The longest silence of the upstream, before its answer's first byte and between two reads of it. Default 3600 s: a model may think for an
-    /// hour (the Nova guide asks clients to wait as long).
+    /// Until the answer's first byte; of a stream, its first event. Default 3600 s: a model may think for an hour (the Nova guide asks clients to wait
+    /// as long).
+    pub first_byte: Duration,
+    /// The longest silence after that. Default 3600 s, as above.
     pub idle: Duration,
+    /// The whole call, from the request handed over to the answer's end. Default 4 h.
+    pub total: Duration,
 }
 
 /// Reads `routes`, given the names of the upstreams. Without `routes`, everything goes to the only upstream.
@@ -124,7 +128,12 @@ fn target(value: &Value<'_>, upstreams: &[&str]) -> Checked<Arc<str>> {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(3), idle: Duration::from_hours(1) }
+        Self {
+            connect: Duration::from_secs(3),
+            first_byte: Duration::from_hours(1),
+            idle: Duration::from_hours(1),
+            total: Duration::from_hours(4),
+        }
     }
 }
 
@@ -133,9 +142,11 @@ impl FromValue for Timeouts {
         let default = Self::default();
         let mut map = value.map()?;
         let connect = map.or("connect", default.connect);
+        let first_byte = map.or("first_byte", default.first_byte);
         let idle = map.or("idle", default.idle);
+        let total = map.or("total", default.total);
         map.finish()?;
-        Ok(Self { connect: connect?, idle: idle? })
+        Ok(Self { connect: connect?, first_byte: first_byte?, idle: idle?, total: total? })
     }
 }
 

@@ -65,13 +65,6 @@ impl Call {
     }
 }
 
-/// One place to send a call: which upstream, under which of its names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The key of the upstream in `upstreams`.
-    pub upstream: std::sync::Arc<str>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ mod service;
 mod trace;
 mod usage;
 
-pub use call::{Asked, Call, Target};
+pub use call::{Asked, Call};
 pub use causes::causes;
 pub use client_certificate::ClientCertificate;
 pub use clock::{Clock, ManualClock};

@@ -13,6 +13,7 @@ use crate::domain::{Asked, Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
 use crate::limits::Ask;
+use crate::routes::Asking;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -94,19 +95,22 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     }
 
     // 9. Where to? 5. And may they, there?
-    let plan = snapshot.routes.plan(&call)?;
+    let head = session.req_header();
+    let asking = Asking { principal: &principal, call: &call, stage: None, host: head::host(head), headers: &head.headers };
+    let route = Arc::clone(snapshot.routes.find(&asking)?);
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
-    let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
+    let target = route.order(&asking).into_iter().next().ok_or_else(nowhere)?;
+    let upstream = snapshot.upstreams.named(&target.upstream).cloned().ok_or_else(nowhere)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
     rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
 
     // 7. Can they now?
     let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &upstream.region, &Usage::expected(*tokens));
     let address = head::client(session);
-    let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
+    let ask = Ask { principal: &principal, call: &call, route: &route.name, address, price: &price };
     let admission = turn::take(session, exchange, &ask).await?;
 
-    Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission) })
+    Ok(Admitted { call, body, route, upstream, endpoint, admission: Some(admission) })
 }
 
 /// Who calls, as far as the head tells.

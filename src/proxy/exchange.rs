@@ -15,7 +15,7 @@ use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::limits::{Admission, Now, Rates};
 use crate::record::InFlight;
 use crate::reply::Meter;
-use crate::routes::Plan;
+use crate::routes::Route;
 use crate::state::Live;
 use crate::upstreams::{Endpoint, Upstream};
 
@@ -70,7 +70,7 @@ pub(super) struct Known {
 pub(super) struct Admitted {
     pub(super) call: Arc<Call>,
     pub(super) body: Body,
-    pub(super) plan: Arc<Plan>,
+    pub(super) route: Arc<Route>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) endpoint: Arc<Endpoint>,
     /// What the call took of the limits; settled when it ends, and gone then.

@@ -109,7 +109,7 @@ impl ProxyHttp for Gateway {
         send::keys(admitted, &self.live.clock)?;
         exchange.progress.attempts += 1;
         exchange.progress.connecting = Some(exchange.elapsed());
-        let (upstream, service, timeouts) = (&admitted.upstream, admitted.call.service.prefix, admitted.plan.timeouts);
+        let (upstream, service, timeouts) = (&admitted.upstream, admitted.call.service.prefix, admitted.route.timeouts);
         let peers = &exchange.plane.peers;
         let first = exchange.progress.attempts == 1;
         let peer = if first { peers.peer(upstream, service, timeouts) } else { peers.fresh_peer(upstream, service, timeouts) };

@@ -12,11 +12,11 @@ use super::standin;
 /// From here on the call costs something: where its route says so, it goes on without its client. Calls that only read cost nothing. A client of HTTP/1.0
 /// needs what only its own session can do, to end the connection behind the answer.
 pub(super) fn outlive(session: &mut Session, exchange: &mut Exchange) {
-    let Some(plan) = exchange.admitted.as_ref().map(|admitted| Arc::clone(&admitted.plan)).filter(|plan| plan.outlive.is_some()) else {
+    let Some(route) = exchange.admitted.as_ref().map(|admitted| Arc::clone(&admitted.route)).filter(|route| route.outlive.is_some()) else {
         return;
     };
     let head = session.req_header();
     if head.method == Method::POST && head.version >= Version::HTTP_11 {
-        standin::stand_in(session, exchange, Some(plan));
+        standin::stand_in(session, exchange, Some(route));
     }
 }

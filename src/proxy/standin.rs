@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use super::exchange::Exchange;
 use crate::domain::{Reason, Rejection};
 use crate::record::InFlight;
-use crate::routes::Plan;
+use crate::routes::Route;
 use crate::state::Live;
 
 /// What an exchange and the session that stands in for its client's tell each other.
@@ -53,13 +53,13 @@ impl Signals {
     }
 }
 
-/// Puts a session in place of the client's, unless there is one already. Where `plan` is given and says so, the exchange outlives its client.
-pub(super) fn stand_in(session: &mut Session, exchange: &mut Exchange, plan: Option<Arc<Plan>>) -> Arc<Signals> {
+/// Puts a session in place of the client's, unless there is one already. Where `route` is given and says so, the exchange outlives its client.
+pub(super) fn stand_in(session: &mut Session, exchange: &mut Exchange, route: Option<Arc<Route>>) -> Arc<Signals> {
     let live = &exchange.live;
     let signals = exchange.progress.stand_in.get_or_insert_with(|| {
         let signals = Arc::new(Signals::default());
         let client = std::mem::replace(&mut *session.downstream_session, ServerSession::new_custom(Box::new(())));
-        let stand_in = StandIn { client, signals: Arc::clone(&signals), plan, after: None, live: Arc::clone(live) };
+        let stand_in = StandIn { client, signals: Arc::clone(&signals), route, after: None, live: Arc::clone(live) };
         *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
         signals
     });
@@ -80,7 +80,7 @@ struct StandIn {
     client: ServerSession,
     signals: Arc<Signals>,
     /// Says how the answer outlives its client; none where it does not.
-    plan: Option<Arc<Plan>>,
+    route: Option<Arc<Route>>,
     /// From the client's leaving on.
     after: Option<After>,
     live: Arc<Live>,
@@ -96,7 +96,7 @@ struct After {
 impl StandIn {
     /// The client failed by `error`. Returns it, where there is no place to go on in.
     fn leaves(&mut self, error: Box<Error>) -> Result<()> {
-        let Some(rule) = self.plan.as_ref().and_then(|plan| plan.outlive.as_ref()) else { return Err(error) };
+        let Some(rule) = self.route.as_ref().and_then(|route| route.outlive.as_ref()) else { return Err(error) };
         let Ok(place) = Arc::clone(&rule.places).try_acquire_owned() else { return Err(error) };
         self.after = Some(After { until: Instant::now() + rule.time, _place: place, _counted: self.live.metrics.draining() });
         self.signals.left.store(true, Ordering::Relaxed);

@@ -4,7 +4,33 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::labels::Attempt;
 use crate::domain::{Cost, Principal, Reason, RequestId, Service, Trace, Usage};
+
+/// A try that was given up for another: an upstream refused, failed or was silent, and the client had no byte of its answer.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The target's name in its route.
+    pub target: Arc<str>,
+    /// The upstream, by its key in `upstreams`.
+    pub upstream: Arc<str>,
+    /// The model, as that upstream was asked for it.
+    pub model: Option<Box<str>>,
+    /// How it ended.
+    pub outcome: Attempt,
+    /// The status of its answer, where there was one.
+    pub status: Option<u16>,
+    /// `x-amzn-RequestId` of its answer.
+    pub upstream_request_id: Option<Box<[u8]>>,
+    /// When it began, from [`Entry::began`].
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// What it used all the same; none where nothing is billed.
+    pub usage: Option<Usage>,
+    /// What that cost.
+    pub cost: Cost,
+}
 
 /// What happened in one exchange: filled in by the corridor as the exchange ends, borrowed from what it holds anyway.
 ///
@@ -46,6 +72,14 @@ pub struct Entry<'a> {
     pub limit: Option<&'a str>,
     /// For how long it waited for its turn under a limit.
     pub waited: Duration,
+    /// The name of the route that it took; none where it got none.
+    pub route: Option<&'a str>,
+    /// The name of the target that was tried last.
+    pub target: Option<&'a str>,
+    /// What the client called the model, where its route gave it another name.
+    pub alias: Option<&'a str>,
+    /// The tries that were given up for another, in their order; their usage is not in [`Entry::usage`].
+    pub tried: &'a [Tried],
     /// The upstream that was tried last, by its key in `upstreams`.
     pub upstream: Option<&'a str>,
     /// `x-amzn-RequestId` of the upstream's answer.
@@ -108,6 +142,10 @@ impl<'a> Entry<'a> {
             shadow_limits: &[],
             limit: None,
             waited: Duration::ZERO,
+            route: None,
+            target: None,
+            alias: None,
+            tried: &[],
             upstream: None,
             upstream_request_id: None,
             attempts: 0,

@@ -33,7 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::entry::Entry;
+pub use self::entry::{Entry, Tried};
 pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
 pub use self::ledger::{By, KeptGrant, LedgerError, UsageQuery, UsageRow, usage};

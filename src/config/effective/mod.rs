@@ -237,11 +237,14 @@ impl Shown for Endpoint {
 
 impl Shown for Route {
     fn shown(&self) -> Value {
-        let Self { name, to, timeouts: Timeouts { connect, idle }, on_disconnect } = self;
+        let Self { name, to, timeouts: Timeouts { connect, first_byte, idle, total }, on_disconnect } = self;
         Section::default()
             .with("name", &**name)
             .with("to", [Section::default().with("upstream", &**to)].as_slice())
-            .with("timeouts", &Section::default().with("connect", connect).with("idle", idle))
+            .with(
+                "timeouts",
+                &Section::default().with("connect", connect).with("first_byte", first_byte).with("idle", idle).with("total", total),
+            )
             .with("on_disconnect", on_disconnect)
             .done()
     }

@@ -20,6 +20,7 @@ mod connections;
 mod cut;
 mod downstream;
 mod exposition;
+mod failover;
 mod fairness;
 mod fuzz;
 mod headers;

@@ -80,7 +80,7 @@ async fn a_stream_that_fails_before_it_says_anything_is_another_regions_to_answe
             let whole = events(&reference, &ask).await.concat();
             let exception = |after| Fault::Exception { name: "throttlingException".into(), after };
             // The first event of Converse's streams only says that there will be others.
-            let silent = if ask.path().ends_with("converse-stream") { 1 } else { 0 };
+            let silent = usize::from(ask.path.ends_with("converse-stream"));
             for (fault, outcome) in [
                 (status(429), "throttled"),
                 (exception(0), "exception"),

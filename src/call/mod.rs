@@ -6,6 +6,7 @@
 
 mod model;
 mod query;
+mod rename;
 mod service;
 mod weight;
 
@@ -13,6 +14,7 @@ use std::fmt;
 
 use http::HeaderMap;
 
+pub use self::rename::{Renamed, rename};
 use crate::domain::{Asked, Call, Reason, Rejection, SERVICES};
 
 /// Why a request's head does not tell what is asked.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -51,16 +52,26 @@ pub(super) fn from_body(body: &[u8], key: &'static str) -> Result<Option<String>
     let found = json.deserialize_map(TopLevel { key }).and_then(|found| json.end().map(|()| found)).map_err(|_| CallError::BadBody)?;
     match found {
         Found::Nothing => Ok(None),
-        Found::Once(model) => Ok(model.filter(|model| !model.is_empty() && model.len() <= MODEL_MAX)),
+        Found::Once(value) => {
+            Ok(serde_json::from_str::<String>(value.get()).ok().filter(|model| !model.is_empty() && model.len() <= MODEL_MAX))
+        }
         Found::Twice => Err(CallError::ModelTwice),
     }
 }
 
+/// Where in `body` the value stands that [`from_body`] reads, its quotes included.
+pub(super) fn place_in_body(body: &[u8], key: &'static str) -> Option<Range<usize>> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let Found::Once(value) = json.deserialize_map(TopLevel { key }).ok()? else { return None };
+    // It is borrowed from the body, so its address tells where it stands.
+    let start = value.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    Some(start..start.checked_add(value.get().len()).filter(|end| *end <= body.len())?)
+}
+
 /// What stands under the key.
-enum Found {
+enum Found<'de> {
     Nothing,
-    /// Text; none where the value is of another kind.
-    Once(Option<String>),
+    Once(&'de RawValue),
     Twice,
 }
 
@@ -70,13 +81,13 @@ struct TopLevel {
 }
 
 impl<'de> Visitor<'de> for TopLevel {
-    type Value = Found;
+    type Value = Found<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found<'de>, A::Error> {
         let mut found = Found::Nothing;
         while let Some(is_key) = map.next_key_seed(Is(self.key))? {
             if !is_key {
@@ -84,7 +95,7 @@ impl<'de> Visitor<'de> for TopLevel {
                 continue;
             }
             found = match found {
-                Found::Nothing => Found::Once(serde_json::from_str(map.next_value::<&RawValue>()?.get()).ok()),
+                Found::Nothing => Found::Once(map.next_value()?),
                 Found::Once(_) | Found::Twice => {
                     map.next_value::<IgnoredAny>()?;
                     Found::Twice

@@ -96,7 +96,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
 
     // 9. Where to? 5. And may they, there?
     let head = session.req_header();
-    let asking = Asking { principal: &principal, call: &call, stage: None, host: head::host(head), headers: &head.headers };
+    let asking = Asking { principal: &principal, method, call: &call, stage: None, host: head::host(head), headers: &head.headers };
     let route = Arc::clone(snapshot.routes.find(&asking)?);
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
     let target = route.order(&asking).into_iter().next().ok_or_else(nowhere)?;

@@ -1,6 +1,7 @@
 //! The command line. The only code that prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
+mod explain;
 mod keys;
 mod limits;
 mod period;
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
     },
+    /// Show which route a call takes and why, and where it goes; exits with 1 where no route matches
+    Explain(explain::Explain),
     /// Issue, list and revoke API keys and AWS credentials
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
+        Command::Explain(command) => return explained(command.run()),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
@@ -135,6 +139,19 @@ fn say(said: &keys::Said) {
 fn check(file: &Path) -> Result<(), String> {
     let config = load(file)?;
     Prices::build(&config.prices).map(drop).map_err(|error| error.to_string())
+}
+
+fn explained(said: Result<explain::Explained, String>) -> ExitCode {
+    match said {
+        Ok(explain::Explained { answer, matches }) => {
+            print!("{answer}");
+            ExitCode::from(u8::from(!matches))
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn reconciled(compared: Result<reconcile::Compared, String>) -> ExitCode {

@@ -172,8 +172,8 @@ impl Observer for Scribe {
     }
 }
 
-/// The regions that some route leads to.
+/// The regions that some route leads to, at any of its stages, to fail over to too.
 fn regions(config: &Config) -> Vec<&str> {
-    let routed = |name: &str| config.routes.iter().any(|route| *route.to == *name);
-    config.upstreams.iter().filter(|upstream| routed(&upstream.name)).map(|upstream| upstream.region.as_str()).collect()
+    let routed: Vec<Arc<str>> = config.routes.iter().flat_map(crate::config::routes::Route::upstreams).collect();
+    config.upstreams.iter().filter(|upstream| routed.contains(&upstream.name)).map(|upstream| upstream.region.as_str()).collect()
 }

@@ -3,47 +3,10 @@
 use http::HeaderMap;
 
 use super::CallError;
-use crate::domain::Service;
+use crate::domain::{CONTROL_SEGMENTS, RUNTIME_SEGMENTS, Service};
 
 /// What clients of AWS's sample gateway send, in any case.
 const PREFIX_HEADER: &str = "aws-endpoint-prefix";
-
-/// The first path segments of bedrock-runtime (its model, and the OpenAI and Anthropic shapes that have none).
-const RUNTIME_SEGMENTS: [&str; 7] = ["model", "guardrail", "guardrail-checks", "async-invoke", "openai", "anthropic", "v1"];
-
-/// The first path segments that only the control plane has (botocore 1.44.5). `LangChain` and Claude Code send `GET /inference-profiles` to the
-/// runtime's URL. A segment that AWS adds is reached by naming the service.
-const CONTROL_SEGMENTS: [&str; 29] = [
-    "advanced-prompt-optimization-job",
-    "advanced-prompt-optimization-jobs",
-    "automated-reasoning-policies",
-    "create-foundation-model-agreement",
-    "custom-models",
-    "data-retention",
-    "delete-foundation-model-agreement",
-    "enforcedGuardrailsConfiguration",
-    "evaluation-job",
-    "evaluation-jobs",
-    "foundation-model-availability",
-    "foundation-models",
-    "guardrails",
-    "imported-models",
-    "inference-profiles",
-    "list-foundation-model-agreement-offers",
-    "logging",
-    "marketplace-model",
-    "model-copy-jobs",
-    "model-customization",
-    "model-customization-jobs",
-    "model-import-jobs",
-    "model-invocation-job",
-    "model-invocation-jobs",
-    "prompt-routers",
-    "provisioned-model-throughput",
-    "provisioned-model-throughputs",
-    "resource-policy",
-    "use-case-for-model-access",
-];
 
 /// The service, and the path that is left once what chose it is taken off.
 pub(super) fn choose<'p>(headers: &HeaderMap, host: Option<&str>, path: &'p str) -> Result<(&'static Service, &'p str), CallError> {

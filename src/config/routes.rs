@@ -1,66 +1,129 @@
-//! `routes`: which upstream answers. The first that matches.
+//! `routes`: where calls go. The first that matches.
+
+mod conditions;
+mod places;
+mod reach;
+mod stages;
+mod steps;
+mod together;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use http::HeaderName;
+
+use self::conditions::header_name;
+use self::places::Scope;
 use super::reader::{Checked, FromValue, Map, Name, Value, listed, suggest};
+use crate::domain::Glob;
 
-/// One route. It matches every call: conditions come with later keys.
+pub use self::conditions::Conditions;
+pub use self::places::{Failover, Mirror, Model, Place, Places, Target};
+pub use self::stages::Stage;
+pub use self::steps::{Drain, OnDisconnect, Retries, Timeouts};
+pub use super::limits::Rate;
+pub use super::policy::Operation;
+
+/// One route: which calls it is for, and where they go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its name in logs; unique.
     pub name: Arc<str>,
-    /// The key of an upstream.
-    pub to: Arc<str>,
+    /// The stages it is for, each once; none: for calls of any stage, and of none.
+    pub stages: Vec<Stage>,
+    /// The other conditions, all of which must hold.
+    pub when: Conditions,
+    /// Where calls go: as it is written, with the stages' variables in it. [`Route::variants`] puts them in.
+    pub places: Places,
+    /// By what a call is given its target; none: each call is drawn anew.
+    pub sticky: Option<Sticky>,
+    /// How testers choose a target themselves; none: they can't.
+    pub chosen_by: Option<ChosenBy>,
+    /// How much is tried again.
+    pub retries: Retries,
     /// How long each step may take.
     pub timeouts: Timeouts,
     /// What becomes of an answer whose client left. Default [`OnDisconnect::Cancel`].
     pub on_disconnect: OnDisconnect,
 }
 
-/// What becomes of an answer whose client left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnDisconnect {
-    /// The upstream call ends, and its usage is estimated.
-    #[default]
-    Cancel,
-    /// The answer is read to its end, so that its usage is known exactly.
-    Drain(Drain),
+/// By what a call is given its target: calls that are equal in it go to the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// By the caller's user, within the tenant.
+    User,
+    /// By the caller's tenant.
+    Tenant,
+    /// By the first value of a header.
+    Header(HeaderName),
 }
 
-/// The bounds of draining; beyond them it is [`OnDisconnect::Cancel`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// For so long after the client left. Default 5 minutes.
-    pub time: Duration,
-    /// So many answers of the route at once: 1 to 100,000. Default 256.
-    pub max: u32,
+/// A header by which testers choose a target by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChosenBy {
+    /// It begins with `x-tollgate-`: such headers never reach AWS.
+    pub header: HeaderName,
+    /// Who may.
+    pub testers: Testers,
 }
 
-/// How long each step of an upstream call may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP and TLS together. Default 3 s.
-    pub connect: Duration,
-    /// Until the answer's first byte; of a stream, its first event. Default 3600 s: a model may think for an hour (the Nova guide asks clients to wait
-    /// as long).
-    pub first_byte: Duration,
-    /// The longest silence after that. Default 3600 s, as above.
-    pub idle: Duration,
-    /// The whole call, from the request handed over to the answer's end. Default 4 h.
-    pub total: Duration,
+/// Who may choose a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Testers {
+    /// Whoever calls.
+    Everyone,
+    /// Callers who are in one of these groups; at least one.
+    Groups(Vec<Glob>),
+}
+
+/// A route at one of its stages, with the stage's variables put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The stage; none where the route has none.
+    pub stage: Option<Arc<str>>,
+    /// Where calls go.
+    pub places: Places,
+}
+
+impl Route {
+    /// A route of the defaults for every call, to one upstream.
+    #[must_use]
+    pub fn new(name: &str, upstream: &str) -> Self {
+        let place = Place { name: upstream.into(), upstream: upstream.into(), model: None };
+        Self {
+            name: name.into(),
+            stages: Vec::new(),
+            when: Conditions::default(),
+            places: Places { to: vec![Target { place, weight: 1 }], failover: Vec::new(), mirror: None },
+            sticky: None,
+            chosen_by: None,
+            retries: Retries::default(),
+            timeouts: Timeouts::default(),
+            on_disconnect: OnDisconnect::default(),
+        }
+    }
+
+    /// The route at each of its stages; just one where it has none.
+    #[must_use]
+    pub fn variants(&self) -> Vec<Variant> {
+        if self.stages.is_empty() {
+            return vec![Variant { stage: None, places: self.places.clone() }];
+        }
+        let at = |stage: &Stage| Variant { stage: Some(Arc::clone(&stage.name)), places: self.places.at(stage) };
+        self.stages.iter().map(at).collect()
+    }
+
+    /// Every upstream that it may lead to, mirrors left out; one may come several times.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<Arc<str>> {
+        self.variants().iter().flat_map(|variant| variant.places.upstreams()).collect()
+    }
 }
 
 /// Reads `routes`, given the names of the upstreams. Without `routes`, everything goes to the only upstream.
 pub(super) fn read(map: &mut Map<'_>, upstreams: &[&str]) -> Checked<Vec<Route>> {
     let Some(value) = map.value("routes") else {
         return match upstreams {
-            [only] => Ok(vec![Route {
-                name: "everything".into(),
-                to: (*only).into(),
-                timeouts: Timeouts::default(),
-                on_disconnect: OnDisconnect::default(),
-            }]),
+            [only] => Ok(vec![Route::new("everything", only)]),
             // That is told of `upstreams` itself.
             [] => Ok(Vec::new()),
             [first, ..] => map.missing(
@@ -73,120 +136,88 @@ pub(super) fn read(map: &mut Map<'_>, upstreams: &[&str]) -> Checked<Vec<Route>>
         };
     };
     let mut names = Vec::new();
-    let mut first: Option<&Value<'_>> = None;
-    let items = value.some_items("route")?;
     let mut routes = Vec::new();
-    for item in &items {
-        routes.push(Route::from_value(item, upstreams));
+    let mut faulty = Ok(());
+    for item in value.some_items("route")? {
+        let route = Route::from_value(&item, upstreams);
         if let Err(reported) = item.claim_name(&mut names) {
-            routes.push(Err(reported));
+            faulty = Err(reported);
         }
-        match first {
-            None => first = Some(item),
-            Some(first) => {
-                let message = format!("can never be reached: `{}` takes every call", first.path());
-                routes.push(item.refuse_with(message, "routes have no conditions yet: keep one"));
-            }
+        match route {
+            Ok(route) => routes.push((item, route)),
+            Err(reported) => faulty = Err(reported),
         }
     }
-    routes.into_iter().collect()
+    reach::check(&routes).and(faulty)?;
+    Ok(routes.into_iter().map(|(_, route)| route).collect())
 }
 
 impl Route {
     fn from_value(value: &Value<'_>, upstreams: &[&str]) -> Checked<Self> {
         let mut map = value.map()?;
         let name = map.required::<Name>("name", "everything");
-        let example = upstreams.first().map_or("use1", |first| first);
-        let to = map.required_by("to", &format!("[{{ upstream: {example} }}]"), |value| target(value, upstreams));
+        let stages = map.value("stage").map_or(Ok(Vec::new()), |value| stages::read(&value));
+        let when = Conditions::read(&mut map);
+        let places = Places::read(&mut map, &Scope { stages: stages.as_deref().ok(), upstreams });
+        let sticky = map.optional("sticky");
+        let chosen_by = chosen_by(&mut map);
+        let retries = map.or("retries", Retries::default());
         let timeouts = map.or("timeouts", Timeouts::default());
         let on_disconnect = map.or("on_disconnect", OnDisconnect::default());
         map.finish()?;
-        Ok(Self { name: name?.0.into(), to: to?, timeouts: timeouts?, on_disconnect: on_disconnect? })
+        Ok(Self {
+            name: name?.0.into(),
+            stages: stages?,
+            when: when?,
+            places: places?,
+            sticky: sticky?,
+            chosen_by: chosen_by?,
+            retries: retries?,
+            timeouts: timeouts?,
+            on_disconnect: on_disconnect?,
+        })
     }
 }
 
-/// The one target of a route.
-fn target(value: &Value<'_>, upstreams: &[&str]) -> Checked<Arc<str>> {
-    let items = value.items()?;
-    let item = match items.as_slice() {
-        [] => return value.refuse("needs at least one target"),
-        [item] => item,
-        [_, second, ..] => return second.refuse("a second target: a route has exactly one for now"),
-    };
-    let mut map = item.map()?;
-    let upstream = map.required_by("upstream", upstreams.first().map_or("use1", |first| first), |name| {
-        let text = name.text()?;
-        // None at all: `upstreams` is at fault, and that is told there.
-        if upstreams.contains(&text) || upstreams.is_empty() {
-            return Ok(text.into());
-        }
-        name.refuse_with(format!("there is no upstream {}", name.quoted()), suggest(text, upstreams))
-    });
-    map.finish()?;
-    upstream
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(3),
-            first_byte: Duration::from_hours(1),
-            idle: Duration::from_hours(1),
-            total: Duration::from_hours(4),
-        }
-    }
-}
-
-impl FromValue for Timeouts {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        let default = Self::default();
-        let mut map = value.map()?;
-        let connect = map.or("connect", default.connect);
-        let first_byte = map.or("first_byte", default.first_byte);
-        let idle = map.or("idle", default.idle);
-        let total = map.or("total", default.total);
-        map.finish()?;
-        Ok(Self { connect: connect?, first_byte: first_byte?, idle: idle?, total: total? })
-    }
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self { time: Duration::from_mins(5), max: 256 }
-    }
-}
-
-/// `cancel`, `drain`, or `{ drain: { time: 5m, max: 256 } }`.
-impl FromValue for OnDisconnect {
+impl FromValue for Sticky {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         match value.as_text() {
-            Some("cancel") => return Ok(Self::Cancel),
-            Some("drain") => return Ok(Self::Drain(Drain::default())),
+            Some("user") => return Ok(Self::User),
+            Some("tenant") => return Ok(Self::Tenant),
             Some(other) => {
                 return value.refuse_with(
-                    format!("{} is nothing to do when a client leaves", value.quoted()),
-                    suggest(other, &["cancel", "drain"]),
+                    format!("{} is nothing that calls are told apart by", value.quoted()),
+                    format!("{}; or a header, as in `{{ header: x-session-id }}`", suggest(other, &["user", "tenant"])),
                 );
             }
             None => {}
         }
         let mut map = value.map()?;
-        let drain = map.required::<Drain>("drain", "{ time: 5m, max: 256 }");
+        let header = map.required_by("header", "x-session-id", header_name);
         map.finish()?;
-        Ok(Self::Drain(drain?))
+        Ok(Self::Header(header?))
     }
 }
 
-impl FromValue for Drain {
-    fn from_value(value: &Value<'_>) -> Checked<Self> {
-        let default = Self::default();
-        let mut map = value.map()?;
-        let time = map.or("time", default.time);
-        let max = map.value("max").map_or(Ok(default.max), |value| match u64::from_value(&value)? {
-            max @ 1..=100_000 => Ok(u32::try_from(max).unwrap_or(u32::MAX)),
-            _ => value.refuse_with(format!("{} answers at once", value.quoted()), "1 to 100000"),
-        });
-        map.finish()?;
-        Ok(Self { time: time?, max: max? })
-    }
+/// Reads `override` and `testers`, which go together.
+fn chosen_by(map: &mut Map<'_>) -> Checked<Option<ChosenBy>> {
+    let (header, testers) = (map.value("override"), map.value("testers"));
+    let header = match (header, &testers) {
+        (None, None) => return Ok(None),
+        (None, Some(testers)) => return testers.refuse_key("there is nothing to test by", "add `override: x-tollgate-target`"),
+        (Some(header), _) => header,
+    };
+    let named = header_name(&header).and_then(|name| {
+        if name.as_str().starts_with("x-tollgate-") {
+            return Ok(name);
+        }
+        let help = "headers that begin with `x-tollgate-` never reach AWS: `x-tollgate-target`";
+        header.refuse_with(format!("{} would reach AWS", header.quoted()), help)
+    });
+    let testers = match testers {
+        None => map.missing("testers", "the groups that may choose a target, as in `testers: [qa]`; or `testers: everyone`"),
+        Some(value) if value.as_text() == Some("everyone") => Ok(Testers::Everyone),
+        Some(value) => value.distinct("group").map(Testers::Groups),
+    };
+    Ok(Some(ChosenBy { header: named?, testers: testers? }))
 }

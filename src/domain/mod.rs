@@ -3,6 +3,7 @@
 //! A type lives here only when one room makes it and another reads it; everything else stays in its room.
 
 mod call;
+mod canonical_path;
 mod causes;
 mod client_certificate;
 mod clock;
@@ -23,6 +24,7 @@ mod trace;
 mod usage;
 
 pub use call::{Asked, Call};
+pub use canonical_path::CanonicalPath;
 pub use causes::causes;
 pub use client_certificate::ClientCertificate;
 pub use clock::{Clock, ManualClock};
@@ -31,13 +33,13 @@ pub use file_stamp::FileStamp;
 pub use geography::{GEOGRAPHIES, split_geography, unknown_geography};
 pub use glob::Glob;
 pub use hex::{hex, push_hex};
-pub use model_name::{ModelArn, fold_model, is_model, model_name};
+pub use model_name::{ModelArn, fold_model, is_model, lower_case, model_name, spellings};
 pub use money::{Cost, Usd};
 pub use principal::{Method, Principal};
 pub use quota::{Grant, LimitWarning, Quota, QuotaChange, Subject, client_network};
 pub use rejection::{Reason, Rejection};
 pub use request_id::RequestId;
 pub use secret::Secret;
-pub use service::{HostRule, SERVICES, Service};
+pub use service::{CONTROL_SEGMENTS, HostRule, RUNTIME_SEGMENTS, SERVICES, Service};
 pub use trace::Trace;
 pub use usage::{Basis, GuardrailUnits, Tier, TokenKind, Tokens, Usage};

@@ -1,6 +1,7 @@
 //! What a model is called, whatever way a call spells it.
 
 use std::borrow::Cow;
+use std::iter;
 
 use super::Glob;
 use super::geography::{split_geography, unknown_geography};
@@ -29,12 +30,23 @@ pub fn model_name(sent: &str) -> Cow<'_, str> {
     if name.len() <= LONGEST { name } else { OTHER.into() }
 }
 
-/// Whether one of `patterns`, in lower case, is of a model: by its one spelling, by the id or ARN that was sent, or by the id within that ARN.
+/// Whether one of `patterns`, in lower case, is of a model: by any of its spellings.
 #[must_use]
 pub fn is_model(patterns: &[Glob], sent: &str) -> bool {
-    let is = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-    let folded = fold_model(sent).unwrap_or_else(|| sent.to_ascii_lowercase().into());
-    is(&folded) || is(&model_name(&folded)) || ModelArn::read(&folded).is_some_and(|arn| arn.is_model_or_profile() && is(arn.name))
+    spellings(&lower_case(sent)).any(|name| patterns.iter().any(|pattern| pattern.matches(&name)))
+}
+
+/// A model as it was sent, in lower case.
+#[must_use]
+pub fn lower_case(sent: &str) -> Cow<'_, str> {
+    fold_model(sent).unwrap_or_else(|| sent.to_ascii_lowercase().into())
+}
+
+/// The names that a pattern may find a model by, in [`lower_case`]: the id or ARN that was sent, its one spelling, and the id within that ARN.
+pub fn spellings(lower: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let named = iter::once_with(move || model_name(lower)).filter(move |name| **name != *lower);
+    let within = iter::once_with(move || ModelArn::read(lower)).flatten().filter(|arn| arn.is_model_or_profile());
+    iter::once(lower.into()).chain(named).chain(within.map(|arn| arn.name.into()))
 }
 
 /// What is left of an id without ARNs and geographies.

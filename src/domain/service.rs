@@ -76,6 +76,43 @@ impl Service {
     }
 }
 
+/// The first path segments of bedrock-runtime (its model, and the OpenAI and Anthropic shapes that have none).
+pub const RUNTIME_SEGMENTS: [&str; 7] = ["model", "guardrail", "guardrail-checks", "async-invoke", "openai", "anthropic", "v1"];
+
+/// The first path segments that only the control plane has (botocore 1.44.5). `LangChain` and Claude Code send `GET /inference-profiles` to the
+/// runtime's URL. A segment that AWS adds is reached by naming the service.
+pub const CONTROL_SEGMENTS: [&str; 29] = [
+    "advanced-prompt-optimization-job",
+    "advanced-prompt-optimization-jobs",
+    "automated-reasoning-policies",
+    "create-foundation-model-agreement",
+    "custom-models",
+    "data-retention",
+    "delete-foundation-model-agreement",
+    "enforcedGuardrailsConfiguration",
+    "evaluation-job",
+    "evaluation-jobs",
+    "foundation-model-availability",
+    "foundation-models",
+    "guardrails",
+    "imported-models",
+    "inference-profiles",
+    "list-foundation-model-agreement-offers",
+    "logging",
+    "marketplace-model",
+    "model-copy-jobs",
+    "model-customization",
+    "model-customization-jobs",
+    "model-import-jobs",
+    "model-invocation-job",
+    "model-invocation-jobs",
+    "prompt-routers",
+    "provisioned-model-throughput",
+    "provisioned-model-throughputs",
+    "resource-policy",
+    "use-case-for-model-access",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use http::Method;
 
 use super::model::ModelId;
-use super::operation::Canonical;
 use super::regions::Geography;
 use crate::config::policy::{Lists, Operation, Rule};
-use crate::domain::{Call, GEOGRAPHIES, Glob, Principal, Reason, Rejection, Service};
+use crate::domain::{Call, CanonicalPath, GEOGRAPHIES, Glob, Principal, Reason, Rejection, Service};
 
 /// Of what a caller sent, at most so much is said back.
 const SHOWN: usize = 128;
@@ -111,7 +110,7 @@ impl Judge {
     }
 
     /// Whether the operation is allowed; `raw` is its path as it was sent, for the message.
-    pub(super) fn operation(&self, method: &str, path: &Canonical<'_>, raw: &str) -> Result<(), Rejection> {
+    pub(super) fn operation(&self, method: &str, path: &CanonicalPath<'_>, raw: &str) -> Result<(), Rejection> {
         if !self.rules_operations() {
             return Ok(());
         }
@@ -228,7 +227,7 @@ fn pass<T>(lists: &Lists<T>, denied: impl Fn(&T) -> bool, allowed: impl Fn(&T) -
 
 /// The operations of bedrock-runtime that judge text, and run no model.
 fn is_guardrail(call: &Call) -> bool {
-    let path = Canonical::of(&call.path);
+    let path = CanonicalPath::of(&call.path);
     call.service == Service::BEDROCK_RUNTIME && ["/guardrail/", "/guardrail-checks/"].iter().any(|prefix| path.as_str().starts_with(prefix))
 }
 

@@ -12,7 +12,6 @@
 
 mod judge;
 mod model;
-mod operation;
 mod regions;
 #[cfg(test)]
 mod tests;
@@ -21,9 +20,8 @@ use std::sync::Arc;
 
 use self::judge::{Judge, Whom};
 use self::model::ModelId;
-use self::operation::Canonical;
 use crate::config::policy::Rule;
-use crate::domain::{Call, Principal, Rejection, fold_model};
+use crate::domain::{Call, CanonicalPath, Principal, Rejection, fold_model};
 
 /// The rules, ready to judge by. Immutable.
 #[derive(Debug)]
@@ -88,7 +86,7 @@ impl Ruling<'_> {
         if self.0.is_empty() {
             return Ok(());
         }
-        let path = self.0.iter().any(|judge| judge.rules_operations()).then(|| Canonical::of(&call.path));
+        let path = self.0.iter().any(|judge| judge.rules_operations()).then(|| CanonicalPath::of(&call.path));
         let sent = sent.filter(|_| self.rule_models());
         let folded = sent.and_then(fold_model);
         let model = sent.map(|sent| ModelId::read(sent, folded.as_deref()));

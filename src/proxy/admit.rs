@@ -101,7 +101,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
 
     // 9. Where to? 5. And may they, there?
     let head = session.req_header();
-    let asking = Asking { principal: &principal, call: &call, stage: stage.as_deref(), host: head::host(head), headers: &head.headers };
+    let host = head::host(head);
+    let asking = Asking { principal: &principal, method, call: &call, stage: stage.as_deref(), host, headers: &head.headers };
     let route = Arc::clone(snapshot.routes.find(&asking)?);
     let order = route.order(&asking);
     let mut shot = Shot { call: &mut call, body: &mut body, known: &mut exchange.known };

@@ -150,7 +150,8 @@ routes: [{{ name: all, to: [{{ upstream: dead }}], failover: [deader] }}]"
 }
 
 /// An alias: what Bedrock calls it in either region.
-const ALIAS: &str = "[{ name: sonnet, models: [sonnet], to: [{ upstream: emulator, model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0' }],
+const ALIAS: &str =
+    "[{ name: sonnet, models: [sonnet], to: [{ upstream: emulator, model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0' }],
   failover: [{ upstream: second, model: 'arn:aws:bedrock:us-west-2:123456789012:application-inference-profile/abc' }] },
   { name: rest, to: [{ upstream: emulator }] }]";
 

@@ -43,7 +43,7 @@ impl Shown for Rule {
 
 impl Section {
     /// Without the key, where the mapping is empty.
-    fn filled(self, key: &str, section: &Self) -> Self {
+    pub(super) fn filled(self, key: &str, section: &Self) -> Self {
         if section.0.is_empty() { self } else { self.with(key, section) }
     }
 }
@@ -98,8 +98,12 @@ fn by_name(numbers: &[(Glob, u32)]) -> Section {
 }
 
 fn rate(count: Count, amount: u64, period: Duration) -> Value {
-    let name = PERIODS.into_iter().find(|(_, known)| *known == period).map_or("second", |(name, _)| name);
-    format!("{}/{name}", plain(count, amount)).into()
+    format!("{}/{}", plain(count, amount), self::period(period)).into()
+}
+
+/// The word for a second, a minute or an hour.
+pub(super) fn period(period: Duration) -> &'static str {
+    PERIODS.into_iter().find(|(_, known)| *known == period).map_or("second", |(name, _)| name)
 }
 
 /// Units of account, as they are written: with decimals in text, for a float would round them.

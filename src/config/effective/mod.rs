@@ -6,6 +6,7 @@
 
 mod identity;
 mod limits;
+mod routes;
 mod scalars;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,6 @@ use super::listeners::{Certificate, Clients, Listener, Presence, Tls};
 use super::policy::{Lists, Operation, Rule as Policy};
 use super::prices::Prices;
 use super::record::{AccessLog, Destination, Ledger, Metrics, Record, Traces, Webhook, WebhookUrl};
-use super::routes::{Drain, OnDisconnect, Route, Timeouts};
 use super::upstreams::{Credentials, Endpoint, Upstream};
 
 impl Config {
@@ -232,32 +232,6 @@ impl Shown for Endpoint {
         let scheme = if *tls { "https" } else { "http" };
         // An IPv6 address stands in brackets.
         if host.contains(':') { format!("{scheme}://[{host}]:{port}").into() } else { format!("{scheme}://{host}:{port}").into() }
-    }
-}
-
-impl Shown for Route {
-    fn shown(&self) -> Value {
-        let Self { name, to, timeouts: Timeouts { connect, first_byte, idle, total }, on_disconnect } = self;
-        Section::default()
-            .with("name", &**name)
-            .with("to", [Section::default().with("upstream", &**to)].as_slice())
-            .with(
-                "timeouts",
-                &Section::default().with("connect", connect).with("first_byte", first_byte).with("idle", idle).with("total", total),
-            )
-            .with("on_disconnect", on_disconnect)
-            .done()
-    }
-}
-
-impl Shown for OnDisconnect {
-    fn shown(&self) -> Value {
-        match self {
-            Self::Cancel => "cancel".into(),
-            Self::Drain(Drain { time, max }) => {
-                Section::default().with("drain", &Section::default().with("time", time).with("max", &u64::from(*max))).done()
-            }
-        }
     }
 }
 

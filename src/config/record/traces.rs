@@ -15,7 +15,7 @@ impl FromValue for Traces {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
         let otlp = map.required_by("otlp", "http://127.0.0.1:4317", collector);
-        let sample = map.value("sample").map_or(Ok(10_000), |value| parts_in_a_million(&value));
+        let sample = map.value("sample").map_or(Ok(10_000), |value| value.parts_in_a_million());
         map.finish()?;
         Ok(Self { otlp: otlp?, sample: sample? })
     }
@@ -37,22 +37,4 @@ fn collector(value: &Value<'_>) -> Checked<String> {
         return value.refuse_with(format!("{} is not a host and a port", value.quoted()), help);
     }
     Ok(text.to_owned())
-}
-
-/// `1%`, `0.5%`, `100%`: at most four decimals.
-fn parts_in_a_million(value: &Value<'_>) -> Checked<u32> {
-    // A number without `%` is no text, and nobody could tell whether one is all or a hundredth.
-    let parsed = value.as_text().and_then(|text| text.strip_suffix('%')).and_then(|number| {
-        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 3 || decimals.len() > 4 || !digits(whole) || !digits(decimals) {
-            return None;
-        }
-        format!("{whole}{decimals:0<4}").parse::<u32>().ok().filter(|parts| *parts <= 1_000_000)
-    });
-    match parsed {
-        Some(parts) => Ok(parts),
-        None => value
-            .refuse_with(format!("{} is not a share", value.quoted()), "`0%` to `100%`, with four decimals at most, as in `1%` or `0.05%`"),
-    }
 }

@@ -1,15 +1,16 @@
-//! An operation's path in the one form that rules are compared with.
+//! The path of an operation in the one form that patterns are compared with.
 
 use std::borrow::Cow;
 
-/// A path as rules see it: lower case; every escape decoded but those of `/`, `%` and what is no printable ASCII, so that the segments stay as the
+/// A path as rules and routes see it: lower case; every escape decoded but those of `/`, `%` and what is no printable ASCII, so that the segments stay as the
 /// upstream will find them; and no slash at the end.
 #[derive(Debug)]
-pub(super) struct Canonical<'c>(Cow<'c, str>);
+pub struct CanonicalPath<'c>(Cow<'c, str>);
 
-impl<'c> Canonical<'c> {
+impl<'c> CanonicalPath<'c> {
     /// The form of a raw path.
-    pub(super) fn of(raw: &'c str) -> Self {
+    #[must_use]
+    pub fn of(raw: &'c str) -> Self {
         let plain = |byte: &u8| *byte != b'%' && !byte.is_ascii_uppercase();
         let form = if raw.as_bytes().iter().all(plain) { Cow::Borrowed(raw) } else { Cow::Owned(decoded(raw)) };
         Self(match form {
@@ -19,7 +20,8 @@ impl<'c> Canonical<'c> {
     }
 
     /// The form.
-    pub(super) fn as_str(&self) -> &str {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -74,7 +76,7 @@ mod tests {
             ("/a%4", "/a%4"),
             ("/a%+1b", "/a%+1b"),
         ] {
-            assert_eq!(Canonical::of(raw).as_str(), form, "{raw}");
+            assert_eq!(CanonicalPath::of(raw).as_str(), form, "{raw}");
         }
     }
 
@@ -84,7 +86,7 @@ mod tests {
             let form = decoded(&raw);
             // An escaped escape stays what it is: it is decoded once.
             if !form.contains('%') {
-                let again = Canonical::of(&form);
+                let again = CanonicalPath::of(&form);
                 proptest::prop_assert_eq!(again.as_str(), trimmed(&form));
             }
         }
@@ -96,7 +98,7 @@ mod tests {
                 _ if mask >> (at % 64) & 1 == 1 => format!("%{byte:02x}"),
                 _ => char::from(byte).to_string(),
             }).collect();
-            let form = Canonical::of(&spelled);
+            let form = CanonicalPath::of(&spelled);
             proptest::prop_assert_eq!(form.as_str(), path);
         }
     }

@@ -13,6 +13,7 @@ use crate::domain::{Asked, Principal, Reason, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
 use crate::limits::Ask;
+use crate::state::Subject;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -23,7 +24,8 @@ use crate::limits::Ask;
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
 /// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
 /// region it goes to, where policy has its last word. Limits come last: whatever is refused has cost nobody's budget, and only an admitted call opens a
-/// connection.
+/// connection. What an operator stopped is refused as soon as it is known that a call is of it, before any policy is asked, and so before the body is read where the
+/// head tells.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -56,6 +58,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     // 5. May they? By the head.
     if let Caller::Known(principal) = &caller {
         exchange.known.principal = Some(Arc::clone(principal));
+        gateway.live.stops.check(&Subject::of(Some(principal), Some(&call), None))?;
         let rules = snapshot.policy.rules_for(principal);
         rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
     }
@@ -71,6 +74,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         Caller::Claimed(claim) => {
             let principal = claim.settle(&body.sha256)?;
             exchange.known.principal = Some(Arc::clone(&principal));
+            gateway.live.stops.check(&Subject::of(Some(&principal), Some(&call), None))?;
             snapshot.policy.rules_for(&principal).head(method, &call, &mut exchange.known.shadowed)?;
             principal
         }
@@ -95,6 +99,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
 
     // 9. Where to? 5. And may they, there?
     let plan = snapshot.routes.plan(&call)?;
+    // Whatever was stopped while the body came counts, too.
+    gateway.live.stops.check(&Subject::of(Some(&principal), Some(&call), Some(&plan.route)))?;
     let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
     let upstream = snapshot.upstreams.named(&plan.target.upstream).cloned().ok_or_else(nowhere)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;

@@ -63,8 +63,8 @@ impl Admin {
 
     /// The first of what is stopped, and how many there are.
     pub(super) fn stopped(&self) -> (Vec<Value>, usize) {
-        let all = self.stop_book.all();
-        (all.iter().take(MOST_SHOWN).map(|(stop, kept)| told(stop, *kept).into()).collect(), all.len())
+        let (first, all) = self.stop_book.first(MOST_SHOWN);
+        (first.iter().map(|(stop, kept)| told(stop, *kept).into()).collect(), all)
     }
 }
 

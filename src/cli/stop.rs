@@ -109,12 +109,12 @@ fn listed(told: &Value) -> String {
         return "nothing is stopped\n".to_owned();
     }
     let columns = ["tenant", "key", "model", "route", "since", "reason", "message"].map(|name| (name, Align::Left));
-    let mut words = table(stops, &columns);
+    let words = table(stops, &columns);
     let loose = stops.as_array().into_iter().flatten().filter(|stop| of(stop, "kept") == false).count();
-    if loose > 0 {
-        words += &format!("{loose} of these end when the gateway does: they are in no ledger\n");
+    if loose == 0 {
+        return words;
     }
-    words
+    format!("{words}{loose} of these end when the gateway does: they are in no ledger\n")
 }
 
 #[cfg(test)]

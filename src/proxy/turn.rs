@@ -4,7 +4,6 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
-use crate::domain::Rejection;
 use crate::limits::{Admission, Ask, Refused, Turn, Waiting};
 use crate::state::{Live, Subject};
 
@@ -38,22 +37,8 @@ async fn wait(session: &mut Session, waiting: Waiting<'_>, ask: &Ask<'_>, live: 
         biased;
         error = leaves(session) => Err(error),
         () = live.over.cancelled() => Err(Error::explain(ErrorType::ConnectionClosed, "the gateway ends").into_down()),
-        rejection = stopped(live, &subject) => Err(rejection.into()),
+        rejection = live.stops.stopped(&subject) => Err(rejection.into()),
         admitted = waiting.admitted(&live.clock) => Ok(admitted),
-    }
-}
-
-/// Returns once a call is stopped.
-async fn stopped(live: &Live, subject: &Subject<'_>) -> Rejection {
-    let mut changes = live.stops.changes();
-    loop {
-        if let Err(rejection) = live.stops.check(subject) {
-            return rejection;
-        }
-        if changes.changed().await.is_err() {
-            // Nothing is stopped any more by whoever is gone.
-            return std::future::pending().await;
-        }
     }
 }
 

@@ -68,10 +68,17 @@ impl StopBook {
     /// What is in force, in the order of what is stopped; with each whether it outlives the process.
     #[must_use]
     pub fn all(&self) -> Vec<(Stop, bool)> {
+        self.first(usize::MAX).0
+    }
+
+    /// The first `most` of [`StopBook::all`], and how many there are.
+    #[must_use]
+    pub fn first(&self, most: usize) -> (Vec<(Stop, bool)>, usize) {
         let held = self.held.lock();
-        let mut all: Vec<_> = held.all().map(|stop| (stop.clone(), !held.loose.contains_key(&stop.what))).collect();
-        all.sort_unstable_by(|(one, _), (other, _)| one.what.cmp(&other.what));
-        all
+        let mut all: Vec<&Stop> = held.all().collect();
+        all.sort_unstable_by_key(|stop| &stop.what);
+        let told = all.iter().take(most).map(|stop| ((*stop).clone(), !held.loose.contains_key(&stop.what)));
+        (told.collect(), all.len())
     }
 
     /// Whether stops outlive the process.

@@ -91,6 +91,20 @@ impl Stops {
         self.generation.subscribe()
     }
 
+    /// Returns once a call is stopped, for whatever waits or runs on: the refusal that [`Stops::check`] gives then.
+    pub async fn stopped(&self, subject: &Subject<'_>) -> Rejection {
+        let mut changes = self.changes();
+        loop {
+            if let Err(rejection) = self.check(subject) {
+                return rejection;
+            }
+            // It fails where the sender is gone, which is as old as this.
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// The stops in force, in the order of what is stopped.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Stop>> {

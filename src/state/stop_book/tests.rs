@@ -91,7 +91,7 @@ fn what_is_stopped_again_stays_so_since_it_was_for_the_new_reason() {
     let live = live(WITH, &dir.0);
     let first = stop(&live.stop_book, what("acme"));
     if let Clock::Manual(hands) = &live.clock {
-        hands.advance(Duration::from_secs(60));
+        hands.advance(Duration::from_mins(1));
     }
     let again = live.stop_book.stop(what("acme"), "another".to_owned(), "call us".to_owned()).unwrap();
     assert!(!again.is_new && again.stop.since == first.stop.since);

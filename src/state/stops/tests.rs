@@ -89,6 +89,19 @@ fn whoever_runs_on_is_told_of_each_change_and_of_nothing_else() {
     assert!(stops.check(&Subject { tenant: Some("a"), ..Subject::default() }).is_ok());
 }
 
+#[tokio::test]
+async fn whoever_runs_on_is_told_when_it_is_its_turn_and_not_before() {
+    let stops = Stops::default();
+    let subject = Subject { tenant: Some("acme"), ..Subject::default() };
+    let mut runs_on = std::pin::pin!(stops.stopped(&subject));
+    assert!(futures_util::poll!(runs_on.as_mut()).is_pending());
+    stops.set(vec![stop("tenant", "another", None)]);
+    assert!(futures_util::poll!(runs_on.as_mut()).is_pending());
+    stops.set(vec![stop("tenant", "another", None), stop("tenant", "acme", None)]);
+    assert_eq!(runs_on.await.reason, Reason::Stopped);
+    assert_eq!(stops.stopped(&subject).await.reason, Reason::Stopped, "at once, where it is stopped already");
+}
+
 /// Whether `*` for any run makes `name` of `pattern`: by every way to split.
 fn is_of(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {

@@ -23,6 +23,11 @@ use self::model::ModelId;
 use crate::config::policy::Rule;
 use crate::domain::{Call, CanonicalPath, Principal, Rejection, fold_model};
 
+/// The names by which a rule may deny a model, of its id in lower case: itself, the model within an ARN, behind a geography, and beneath a customised model.
+pub fn names_to_deny(id: &str) -> impl Iterator<Item = &str> {
+    ModelId::read(id, Some(id)).into_aliases()
+}
+
 /// The rules, ready to judge by. Immutable.
 #[derive(Debug)]
 pub struct Policy {

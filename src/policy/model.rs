@@ -72,6 +72,11 @@ impl<'i> ModelId<'i> {
         self.names().chain(self.aliases.into_iter().flatten())
     }
 
+    /// The same, of an id that nothing else is asked about.
+    pub(super) fn into_aliases(self) -> impl Iterator<Item = &'i str> {
+        self.names.into_iter().chain(self.aliases).flatten()
+    }
+
     /// Where the name says that it may be answered.
     pub(super) fn geography(&self) -> Geography<'i> {
         let Some(id) = self.folded else { return Geography::Hidden };

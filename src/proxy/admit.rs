@@ -17,6 +17,7 @@ use crate::limits::Ask;
 use crate::policy::Ruling;
 use crate::routes::Asking;
 use crate::state::Snapshot;
+use crate::state::Subject;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -27,7 +28,8 @@ use crate::state::Snapshot;
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
 /// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
 /// region it goes to, where policy has its last word. Limits come last: whatever is refused has cost nobody's budget, and only an admitted call opens a
-/// connection.
+/// connection. What an operator stopped is refused as soon as it is known that a call is of it, before any policy is asked, and so before the body is read where the
+/// head tells.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -61,6 +63,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     // 5. May they? By the head.
     if let Caller::Known(principal) = &caller {
         exchange.known.principal = Some(Arc::clone(principal));
+        gateway.live.stops.check(&Subject::of(Some(principal), Some(&call), None))?;
         let rules = snapshot.policy.rules_for(principal);
         judge_head(&rules, session.req_header().method.as_str(), &call, snapshot, &mut exchange.known.shadowed)?;
     }
@@ -76,6 +79,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         Caller::Claimed(claim) => {
             let principal = claim.settle(&body.sha256)?;
             exchange.known.principal = Some(Arc::clone(&principal));
+            gateway.live.stops.check(&Subject::of(Some(&principal), Some(&call), None))?;
             judge_head(&snapshot.policy.rules_for(&principal), method, &call, snapshot, &mut exchange.known.shadowed)?;
             principal
         }
@@ -107,6 +111,9 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let order = route.order(&asking);
     let mut shot = Shot { call: &mut call, body: &mut body, known: &mut exchange.known };
     let aim = Aim::first(snapshot, &principal, &Judges { rules: &rules, method, alias }, order, &mut shot)?;
+    // Whatever was stopped while the body came counts, too.
+    let subject = Subject::of(Some(&principal), Some(&call), Some(&route.name));
+    gateway.live.stops.check(&subject.renamed(exchange.known.alias.as_deref()))?;
 
     // 7. Can they now?
     let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &aim.upstream.region, &Usage::expected(*tokens));

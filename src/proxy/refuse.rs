@@ -100,6 +100,7 @@ async fn drain(session: &mut Session, exchange: &mut Exchange) {
 const fn ending(reason: Reason) -> Option<Ending> {
     match reason {
         Reason::UpstreamTimeout => Some(Ending::TimedOut),
+        Reason::Stopped => Some(Ending::Stopped),
         _ => None,
     }
 }
@@ -201,7 +202,7 @@ fn rejection(error: &Error) -> Option<&Rejection> {
 
 /// Whether the same request is refused again, for as long as anyone would wait: OpenAI's and Anthropic's clients are told not to ask again.
 const fn is_final(reason: Reason) -> bool {
-    matches!(reason, Reason::BudgetSpent | Reason::AsksTooMuch | Reason::Unpriced)
+    matches!(reason, Reason::Stopped | Reason::BudgetSpent | Reason::AsksTooMuch | Reason::Unpriced)
 }
 
 /// Writes the answer, and returns the length of its body.

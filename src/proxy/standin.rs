@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
-use super::watch::Watch;
+use super::watch::{Watch, Whose};
 use crate::config::routes::Timeouts;
 use crate::record::InFlight;
 use crate::routes::Route;
@@ -34,7 +34,7 @@ pub(super) struct Signals {
     /// What the upstream says is held back.
     holds: AtomicBool,
     /// Another try has begun: what is held is nobody's.
-    anew: AtomicBool,
+    anew: Mutex<Option<Whose>>,
     /// In the middle of an event.
     within: AtomicBool,
     /// The client's own session, on its way back.
@@ -63,9 +63,9 @@ impl Signals {
     }
 
     /// Another try begins.
-    pub(super) fn begin_anew(&self) {
+    pub(super) fn begin_anew(&self, whose: Whose) {
         self.hold(false);
-        self.anew.store(true, Ordering::Relaxed);
+        *self.anew.lock() = Some(whose);
     }
 
     /// Whether what was passed on ends in the middle of an event, behind which nothing else may stand.
@@ -81,12 +81,12 @@ impl Signals {
 
 /// Puts a session in place of the client's, unless there is one already. Where `outlive` is given and says so, the exchange outlives its client.
 pub(super) fn stand_in(session: &mut Session, exchange: &mut Exchange, outlive: Option<Arc<Route>>) -> Arc<Signals> {
-    let live = &exchange.live;
+    let (live, whose) = (&exchange.live, Whose::of(exchange));
     let timeouts = exchange.admitted.as_ref().map_or_else(Timeouts::default, |admitted| admitted.route.timeouts);
     let signals = exchange.progress.stand_in.get_or_insert_with(|| {
         let signals = Arc::new(Signals::default());
         let client = std::mem::replace(&mut *session.downstream_session, ServerSession::new_custom(Box::new(())));
-        let (watch, live) = (Watch::new(timeouts), Arc::clone(live));
+        let (watch, live) = (Watch::new(timeouts, whose, Arc::clone(live)), Arc::clone(live));
         let stand_in = StandIn { client, signals: Arc::clone(&signals), outlive, watch, held: Vec::new(), after: None, live };
         *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
         signals
@@ -128,9 +128,10 @@ struct After {
 impl StandIn {
     /// Forgets what a try said that was given up.
     fn begin_anew(&mut self) {
-        if self.signals.anew.swap(false, Ordering::Relaxed) {
+        let anew = self.signals.anew.lock().take();
+        if let Some(whose) = anew {
             self.held.clear();
-            self.watch.begin_anew();
+            self.watch.begin_anew(whose);
         }
     }
 

@@ -13,7 +13,9 @@ use super::exchange::Exchange;
 use super::failover;
 use super::standin::{self, Signals};
 use crate::config::routes::Timeouts;
-use crate::domain::{Reason, Rejection};
+use crate::domain::{Call, Principal, Reason, Rejection};
+use crate::routes::Route;
+use crate::state::{Live, Subject};
 
 /// Pingora's own timeout of a watched call comes so much later: it would break off what can be ended well.
 const LATER: Duration = Duration::from_secs(5);
@@ -31,7 +33,7 @@ pub(super) fn silence(timeouts: Timeouts, streamed: bool) -> Duration {
 /// client of HTTP/1.0 needs what only its own session can do, to end the connection behind the answer.
 pub(super) fn sent(session: &mut Session, exchange: &mut Exchange) {
     if let Some(signals) = &exchange.progress.stand_in {
-        signals.begin_anew();
+        signals.begin_anew(Whose::of(exchange));
         return;
     }
     let Some(admitted) = exchange.admitted.as_ref() else { return };
@@ -55,36 +57,60 @@ pub(super) fn answers(session: &mut Session, exchange: &mut Exchange) {
     signals.hold(failover::may_turn(exchange));
 }
 
-/// Keeps the time of one call.
+/// Whose call it is, by which an operator may stop it.
+pub(super) struct Whose {
+    principal: Option<Arc<Principal>>,
+    call: Option<Arc<Call>>,
+    alias: Option<Box<str>>,
+    route: Option<Arc<Route>>,
+}
+
+impl Whose {
+    /// Whose `exchange` is, as it is tried now.
+    pub(super) fn of(exchange: &Exchange) -> Self {
+        let (known, admitted) = (&exchange.known, exchange.admitted.as_ref());
+        Self {
+            principal: known.principal.clone(),
+            call: known.call.clone(),
+            alias: known.alias.clone(),
+            route: admitted.map(|admitted| Arc::clone(&admitted.route)),
+        }
+    }
+
+    /// Returns once an operator ends the call: that of these names, or all.
+    async fn ended(self, live: Arc<Live>) -> Rejection {
+        let Self { principal, call, alias, route } = self;
+        let subject =
+            Subject::of(principal.as_deref(), call.as_deref(), route.as_ref().map(|route| &*route.name)).renamed(alias.as_deref());
+        live.stops.stopped(&subject).await
+    }
+}
+
+/// Keeps the time of one call, and hears of what ends it.
 pub(super) struct Watch {
     timeouts: Timeouts,
+    live: Arc<Live>,
     sent: Instant,
     /// When the answer's body was heard last.
     heard: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    /// Why it is to end, once it is.
-    due: Option<(Why, Instant)>,
-}
-
-/// Why a call ends before its upstream does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    NoFirstByte,
-    Idle,
-    Total,
+    ended: Pin<Box<dyn Future<Output = Rejection> + Send + Sync>>,
+    /// Why it is to end, and by when at the latest, once it is.
+    due: Option<(Rejection, Instant)>,
 }
 
 impl Watch {
     /// Begins with a try that is sent now.
-    pub(super) fn new(timeouts: Timeouts) -> Self {
+    pub(super) fn new(timeouts: Timeouts, whose: Whose, live: Arc<Live>) -> Self {
         let sent = Instant::now();
         let timer = Box::pin(sleep_until(sent + timeouts.first_byte.min(timeouts.total)));
-        Self { timeouts, sent, heard: None, timer, due: None }
+        let ended = Box::pin(whose.ended(Arc::clone(&live)));
+        Self { timeouts, live, sent, heard: None, timer, ended, due: None }
     }
 
     /// Another try is sent now.
-    pub(super) fn begin_anew(&mut self) {
-        *self = Self::new(self.timeouts);
+    pub(super) fn begin_anew(&mut self, whose: Whose) {
+        *self = Self::new(self.timeouts, whose, Arc::clone(&self.live));
     }
 
     /// Something came of the answer's body.
@@ -94,40 +120,57 @@ impl Watch {
 
     /// Returns once the call is to end: not in the middle of an event that is about to.
     ///
-    /// It is dropped and called again at every event, so the timer is only looked at when it has run.
+    /// It is dropped and called again at every event, and so nothing in it begins anew: the timer is only set when it has run.
     pub(super) async fn ends(&mut self, signals: &Signals) -> Rejection {
         loop {
-            let (why, at) = match self.due {
-                Some((why, at)) if Instant::now() >= at => return self.rejection(why),
-                Some((why, _)) if !signals.is_within_event() => return self.rejection(why),
-                Some(due) => due,
+            if let Some((_, by)) = &self.due
+                && (!signals.is_within_event() || Instant::now() >= *by)
+                && let Some((why, _)) = self.due.take()
+            {
+                return why;
+            }
+            let (at, why) = match &self.due {
+                Some((_, by)) => (*by, None),
                 None => self.deadline(),
             };
             if self.timer.deadline() > at || self.timer.is_elapsed() {
                 if Instant::now() >= at {
-                    self.due = Some((why, Instant::now() + WITHIN));
+                    self.due = why.map(|why| (why.rejection(self.timeouts), Instant::now() + WITHIN));
                     continue;
                 }
                 self.timer.as_mut().reset(at);
             }
-            self.timer.as_mut().await;
+            tokio::select! {
+                () = self.timer.as_mut() => {}
+                why = self.ended.as_mut(), if self.due.is_none() => self.due = Some((why, Instant::now() + WITHIN)),
+            }
         }
     }
 
     /// When the call is too long silent, or takes too long.
-    fn deadline(&self) -> (Why, Instant) {
+    fn deadline(&self) -> (Instant, Option<Why>) {
         let Timeouts { first_byte, idle, total, .. } = self.timeouts;
-        let silent = self.heard.map_or((Why::NoFirstByte, self.sent + first_byte), |heard| (Why::Idle, heard + idle));
-        let all = (Why::Total, self.sent + total);
-        if silent.1 <= all.1 { silent } else { all }
+        let (at, why) = self.heard.map_or((self.sent + first_byte, Why::NoFirstByte), |heard| (heard + idle, Why::Idle));
+        let all = self.sent + total;
+        if at <= all { (at, Some(why)) } else { (all, Some(Why::Total)) }
     }
+}
 
-    fn rejection(&self, why: Why) -> Rejection {
-        let Timeouts { first_byte, idle, total, .. } = self.timeouts;
-        let message = match why {
-            Why::NoFirstByte => format!("Bedrock sent no event within {first_byte:?}"),
-            Why::Idle => format!("Bedrock sent no event for {idle:?}"),
-            Why::Total => format!("the answer took longer than {total:?}"),
+/// Which time has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    NoFirstByte,
+    Idle,
+    Total,
+}
+
+impl Why {
+    fn rejection(self, timeouts: Timeouts) -> Rejection {
+        let Timeouts { first_byte, idle, total, .. } = timeouts;
+        let message = match self {
+            Self::NoFirstByte => format!("Bedrock sent no event within {first_byte:?}"),
+            Self::Idle => format!("Bedrock sent no event for {idle:?}"),
+            Self::Total => format!("the answer took longer than {total:?}"),
         };
         Rejection::new(Reason::UpstreamTimeout, message)
     }

@@ -187,6 +187,11 @@ async fn an_alias_is_each_regions_own_model_in_the_path_and_in_the_body() {
     }
 }
 
+/// The same without a second region: an ARN of an application inference profile says nothing of its model, and so nothing of what is denied.
+const ALONE: &str =
+    "[{ name: sonnet, models: [sonnet], to: [{ upstream: emulator, model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0' }] },
+  { name: rest, to: [{ upstream: second }] }]";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_judges_an_alias_by_what_it_stands_for() {
     for (policy, status) in [
@@ -196,7 +201,7 @@ async fn a_policy_judges_an_alias_by_what_it_stands_for() {
         ("{ allow: ['anthropic.claude-*'] }", 200),
         ("{ allow: [sonnet] }", 200),
     ] {
-        let world = routed(ALIAS, &format!("policy: [{{ name: models, models: {policy} }}]")).await;
+        let world = routed(ALONE, &format!("policy: [{{ name: models, models: {policy} }}]")).await;
         let answer = call(&world, Way::Http1, &Ask::post("/model/sonnet/converse", converse("one")).token(&world.token)).await;
         assert_eq!(answer.status, status, "{policy} {}", String::from_utf8_lossy(&answer.body));
     }

@@ -40,6 +40,7 @@ mod scripted;
 mod sdk;
 mod sdk_rust;
 mod settled;
+mod stops;
 mod streams;
 mod traces;
 mod upstream;

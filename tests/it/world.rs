@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tollgate::config::Config;
 use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
-use tollgate::domain::{Clock, ManualClock, Secret};
+use tollgate::domain::{Clock, ManualClock, Secret, Stopped};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::identity::{KeysFile, Owner};
 use tollgate::server::Running;
@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) brief_token: String,
     /// For tenant `spent`.
     pub(crate) spent_token: String,
+    /// For tenant `stopped`.
+    pub(crate) stopped_token: String,
     pub(crate) dir: Dir,
 }
 
@@ -105,12 +107,13 @@ limits:
   - { name: budget, count: requests, quota: 1/day, tenants: [spent] }
 ";
 
-/// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, others that may use so
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, one that is stopped, others that may use so
 /// many tokens, and a gateway beside it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
     let mut world = world(SDK_LIMITS).await;
     let ask = post("/model/amazon.nova-lite-v1:0/converse", &world.spent_token, "", &converse("one"));
     assert_eq!(call(world.plain, ask).await.status, 200);
+    world.gateway.live().stop_book.stop(Stopped::Tenant("stopped".into()), String::new(), "Ask ops.".to_owned()).unwrap();
     let endpoint = [Some(format!("http://{}", world.emulator.address()))];
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
@@ -184,6 +187,7 @@ impl World {
             metered_token: issuer.token("metered", "mary", now + hour).unwrap(),
             paced_token: issuer.token("paced", "paul", now + hour).unwrap(),
             brief_token: issuer.token("brief", "bob", now + hour).unwrap(),
+            stopped_token: issuer.token("stopped", "steve", now + hour).unwrap(),
             spent_token: issuer.token("spent", "sam", now + hour).unwrap(),
             issuer,
             emulator,

@@ -126,6 +126,8 @@ impl Snapshot {
     pub fn build(config: &Config, live: &Live) -> Result<Self, BuildError> {
         let policy = Policy::build(&config.policy, &regions(config));
         policy.shadows().for_each(|rule| live.metrics.policy_shadow(rule));
+        config.upstreams.iter().for_each(|upstream| live.metrics.upstream(&upstream.name));
+        config.routes.iter().for_each(|route| live.metrics.route_target(&route.name, &route.to));
         Ok(Self {
             firewall: Firewall::build(&config.firewall),
             max_body: config.firewall.max_body,

@@ -13,7 +13,7 @@ use super::body::Body;
 use super::standin::Signals;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::limits::{Admission, Now, Rates};
-use crate::record::InFlight;
+use crate::record::{Attempt, InFlight};
 use crate::reply::Meter;
 use crate::routes::Route;
 use crate::state::Live;
@@ -133,6 +133,13 @@ impl Progress {
 }
 
 impl Exchange {
+    /// Counts how a try ended, at the upstream that it went to.
+    pub(super) fn attempted(&self, outcome: Attempt) {
+        if let Some(admitted) = &self.admitted {
+            self.live.metrics.attempt(&admitted.upstream.name, outcome);
+        }
+    }
+
     pub(super) fn begin(plane: Arc<Plane>, live: Arc<Live>) -> Self {
         Self {
             plane,

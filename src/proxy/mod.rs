@@ -118,7 +118,7 @@ impl ProxyHttp for Gateway {
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
         // The dialer has tried every address once; a second round covers a resolver that was behind.
-        self.live.metrics.attempt(Attempt::Unreachable);
+        exchange.attempted(Attempt::Unreachable);
         error.as_up();
         error.set_retry(exchange.progress.attempts < 2);
         error
@@ -179,7 +179,7 @@ impl ProxyHttp for Gateway {
             error.set_retry(false);
         }
         if exchange.progress.head.is_none() {
-            self.live.metrics.attempt(refuse::outcome(&error));
+            exchange.attempted(refuse::outcome(&error));
         }
         error
     }
@@ -188,7 +188,7 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        self.live.metrics.attempt(Attempt::answered(head.status.as_u16()));
+        exchange.attempted(Attempt::answered(head.status.as_u16()));
         exchange.progress.head = Some(exchange.elapsed());
         if let Some(admitted) = exchange.admitted.as_mut() {
             admitted.body.release();

@@ -3,8 +3,10 @@
 /// How a try to have a request answered upstream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attempt {
-    /// With an answer that is neither of the next two.
+    /// With an answer that is none of the next three.
     Answered,
+    /// With an exception as the first event of a stream whose status was 200.
+    Exception,
     /// With 429: AWS would not now.
     Throttled,
     /// With a status from 500 on.
@@ -23,8 +25,17 @@ pub enum Attempt {
 
 impl Attempt {
     /// Every outcome.
-    pub const ALL: [Self; 8] =
-        [Self::Answered, Self::Throttled, Self::ServerError, Self::Unreachable, Self::Stale, Self::Broken, Self::TimedOut, Self::Abandoned];
+    pub const ALL: [Self; 9] = [
+        Self::Answered,
+        Self::Exception,
+        Self::Throttled,
+        Self::ServerError,
+        Self::Unreachable,
+        Self::Stale,
+        Self::Broken,
+        Self::TimedOut,
+        Self::Abandoned,
+    ];
 
     /// The outcome of a try that was answered with `status`.
     #[must_use]
@@ -36,11 +47,12 @@ impl Attempt {
         }
     }
 
-    /// The label in `tollgate_upstream_attempts_total{outcome}`.
+    /// The label in `tollgate_upstream_attempts_total{outcome}`, and the access log's word for it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
+            Self::Exception => "exception",
             Self::Throttled => "throttled",
             Self::ServerError => "server_error",
             Self::Unreachable => "unreachable",

@@ -5,6 +5,7 @@ mod opening;
 mod quotas;
 mod reconciling;
 mod summing;
+mod tried;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -185,7 +185,7 @@ impl External {
             && groups.len() <= MAX_GROUPS;
         if !named_well {
             return Err(format!(
-                "its answer makes no sense: names are 1 to {MAX_NAME} bytes without control characters, at most {MAX_GROUPS} groups"
+                "its answer makes no sense: names are 1 to {MAX_NAME} bytes without control characters and not `(mirror)`, at most {MAX_GROUPS} groups"
             ));
         }
         let principal = Principal {

@@ -31,7 +31,7 @@ fn is_unavailable(answer: &Answer, status: u16) {
 }
 
 fn attempts(world: &World, outcome: &str) -> f64 {
-    world.metric(&format!("tollgate_upstream_attempts_total{{outcome=\"{outcome}\",upstream=\"emulator\"}}"))
+    world.metric(&format!("tollgate_upstream_attempts_total{{outcome=\"{outcome}\"}}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,8 @@ fn what_a_try_used_is_summed_under_its_upstream_and_model_and_is_no_call() {
         assert_eq!((row.calls, row.failed, row.tokens.input, row.cost), (calls, 0, input, Usd::from_picos(picos)), "{name}");
     }
     assert_eq!(number(&file, "SELECT count(*) FROM exchanges"), 4);
-    let single = "FROM exchanges WHERE upstream_request_id = 'one' AND upstream = 'use1' AND model = 'eu.m' AND input = 100 AND cost_picos = 7";
+    let single =
+        "FROM exchanges WHERE upstream_request_id = 'one' AND upstream = 'use1' AND model = 'eu.m' AND input = 100 AND cost_picos = 7";
     assert_eq!(number(&file, &format!("SELECT count(*) {single}")), 2);
     assert_eq!(number(&file, &format!("SELECT min(at) {single}")), i64::try_from(BEGAN.as_millis()).unwrap() + 2_000, "its own beginning");
     assert_eq!(number(&file, "SELECT count(DISTINCT request_id) FROM exchanges"), 1);

@@ -37,6 +37,7 @@ pub struct Tried {
 /// What comes off the wire is bytes here: a client may send what is no UTF-8, and the log must show it all the same.
 /// Nothing here is a prompt, a completion, a credential, a cookie or a query.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold or not, each for itself: none is a state of the others")]
 pub struct Entry<'a> {
     /// The name of the exchange, which the client has in `x-amzn-RequestId`.
     pub request_id: &'a RequestId,

@@ -113,8 +113,8 @@ impl Batch {
         let mut taken = Taken::default();
         self.book(names, &Sums::of(entry), |key| if singly { Exchange::of(entry, key) } else { None }, bounds, &mut taken);
         for metered in entry.metered_tries() {
-            let single = |key| if singly { Exchange::of_try(entry, &metered, key) } else { None };
-            self.book(names.of_try(entry, metered.tried), &Sums::of_try(&metered), single, bounds, &mut taken);
+            let kept = |key| if singly { Exchange::of_try(entry, &metered, key) } else { None };
+            self.book(names.of_try(entry, metered.tried), &Sums::of_try(&metered), kept, bounds, &mut taken);
         }
         taken
     }

@@ -95,10 +95,12 @@ struct ByRoute<const N: usize> {
     known: RwLock<Known<N>>,
 }
 
+/// What is counted of one route: a few names each.
+type OfRoute<const N: usize> = Vec<([Box<str>; N], IntCounter)>;
+
 #[derive(Default)]
 struct Known<const N: usize> {
-    /// By route: a few each.
-    routes: HashMap<Box<str>, Vec<([Box<str>; N], IntCounter)>>,
+    routes: HashMap<Box<str>, OfRoute<N>>,
     number: usize,
 }
 

@@ -87,7 +87,7 @@ fn a_model_that_nobody_answered_for_has_no_name_in_a_try_either() {
     let silent = Tried { status: None, ..given_up("x", usage) };
     let same = Tried { model: None, ..silent.clone() };
     ledger.note(&Entry { tried: &[silent], ..answered(&id, &ada, &usage) });
-    ledger.note(&Entry { tried: &[same.clone()], ..answered(&id, &ada, &usage) });
+    ledger.note(&Entry { tried: std::slice::from_ref(&same), ..answered(&id, &ada, &usage) });
     ledger.note(&Entry { tried: &[same], status: Some(503), ..answered(&id, &ada, &usage) });
     assert!(ledger.flush(PATIENCE));
     let models: Vec<_> = rows(&dir.file(), By::Model).into_iter().map(|(name, row)| (name, row.tokens.input)).collect();

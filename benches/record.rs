@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tollgate::config::record::{AccessLog, Destination, Metrics as MetricsConfig, Record};
 use tollgate::domain::{Basis, Cost, GuardrailUnits, Method, Principal, Reason, RequestId, Service, Tokens, Trace, Usage, Usd};
-use tollgate::record::{Entry, Metrics, Recorder};
+use tollgate::record::{Attempt, Entry, Metrics, Recorder, Tried};
 
 const THOUSAND: u64 = 1000;
 
@@ -64,6 +64,20 @@ fn record(criterion: &mut Criterion) {
         upstream_time: None,
         ..answered
     };
+    let routed = Entry { route: Some("chat"), target: Some("primary"), head: Some(Duration::from_millis(812)), ..answered };
+    let tried = [Tried {
+        target: "primary".into(),
+        upstream: "primary".into(),
+        model: None,
+        outcome: Attempt::Exception,
+        status: Some(200),
+        upstream_request_id: Some(b"0b8f6f0e-2f0a-4d7c-9f0b-3c1d5f5a7e21".as_slice().into()),
+        began: Duration::from_micros(90),
+        took: Duration::from_millis(300),
+        usage: Some(USAGE),
+        cost: Cost::Priced(Usd::from_picos(1_234_567_000)),
+    }];
+    let failed_over = Entry { target: Some("second"), upstream: Some("second"), attempts: 2, tried: &tried, ..routed };
     let hostile = Entry { user_agent: Some(&[0x9b; 200]), ..answered };
 
     let log = Record { access_log: Some(AccessLog { to: Destination::File("/dev/null".into()) }), ..Record::default() };
@@ -74,7 +88,13 @@ fn record(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record");
     // A thousand at a time, the writer done in between: without a pause they would outrun it and be dropped, which is cheaper.
     group.throughput(Throughput::Elements(THOUSAND));
-    for (name, entry) in [("1000 exchanges", answered), ("1000 refusals", refused), ("1000 user agents that are no text", hostile)] {
+    for (name, entry) in [
+        ("1000 exchanges", answered),
+        ("1000 refusals", refused),
+        ("1000 user agents that are no text", hostile),
+        ("1000 exchanges by a route", routed),
+        ("1000 exchanges that failed over", failed_over),
+    ] {
         group.bench_function(name, |bench| {
             bench.iter_batched(
                 || recorder.flush(),
@@ -85,6 +105,8 @@ fn record(criterion: &mut Criterion) {
     }
     group.throughput(Throughput::Elements(1));
     group.bench_function("metrics alone", |bench| bench.iter(|| without_log.record(black_box(&answered))));
+    group.bench_function("metrics alone, by a route", |bench| bench.iter(|| without_log.record(black_box(&routed))));
+    group.bench_function("metrics alone, failed over", |bench| bench.iter(|| without_log.record(black_box(&failed_over))));
     let metered = Entry {
         streamed: true,
         usage: Some(&USAGE),

@@ -139,6 +139,9 @@ impl Snapshot {
     pub fn build(config: &Config, live: &Live) -> Result<Self, BuildError> {
         let policy = Policy::build(&config.policy, &regions(config));
         policy.shadows().for_each(|rule| live.metrics.policy_shadow(rule));
+        config.upstreams.iter().for_each(|upstream| live.metrics.upstream(&upstream.name));
+        let routes = Routes::build(&config.routes);
+        routes.targets().for_each(|(route, target)| live.metrics.route_target(route, &target.name));
         Ok(Self {
             firewall: Firewall::build(&config.firewall),
             max_body: config.firewall.max_body,
@@ -151,7 +154,7 @@ impl Snapshot {
                 Arc::clone(&live.grants),
                 Arc::new(Scribe(Arc::downgrade(&live.recorder))),
             ),
-            routes: Routes::build(&config.routes),
+            routes,
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,
         })

@@ -9,7 +9,7 @@ use super::limits::level;
 use super::readiness::{Unmet, credentials_of};
 use super::shown::Shown;
 use super::usage::tokens_json;
-use crate::domain::Subject;
+use crate::domain::{MIRROR_TENANT, Subject};
 use crate::record::{Metrics, TenantFigures};
 
 /// Tenants in one answer: those that spent or asked most.
@@ -46,8 +46,8 @@ pub(super) fn figures(
         .map(|tenant| {
             let mut told = counts(tenant);
             told.insert("tenant".to_owned(), tenant.tenant.as_str().into());
-            // Callers whom nobody knows have no bucket.
-            let left = if tenant.tenant.is_empty() { json!([]) } else { limits(metrics, &tenant.tenant) };
+            // Callers whom nobody knows have no bucket, and mirrored calls take from none.
+            let left = if matches!(&*tenant.tenant, "" | MIRROR_TENANT) { json!([]) } else { limits(metrics, &tenant.tenant) };
             told.insert("limits".to_owned(), left);
             Value::Object(told)
         })
@@ -75,6 +75,7 @@ pub(super) fn figures(
         ("overhead", json!({ "bounds": figures.overhead.bounds, "counts": figures.overhead.counts })),
         ("refusals", object(figures.refusals.into_iter().map(|(reason, count)| (reason, count.into()))).into()),
         ("attempts", object(figures.attempts.into_iter().map(|(outcome, count)| (outcome, count.into()))).into()),
+        ("failovers", figures.failovers.into()),
         ("upstreams", upstreams.into()),
         ("tenants", tenants.into()),
         ("tenants_left_out", left_out.into()),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::listeners::Listener;
 use super::reader::{Checked, FromValue, Map, Value, expected_one_of};
+use crate::domain::MIRROR_TENANT;
 
 pub use self::certificate::{CertificateField, CertificateName, ClientCertificate};
 pub use self::external::External;
@@ -152,8 +153,20 @@ impl FromValue for AwsCredentials {
 impl FromValue for Anonymous {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let tenant = map.required("tenant", "public");
+        let tenant = map.required("tenant", "public").map(|Tenant(name)| name);
         map.finish()?;
         Ok(Self { tenant: tenant? })
+    }
+}
+
+/// A tenant that the configuration names: any text but the one that no caller may be.
+struct Tenant(String);
+
+impl FromValue for Tenant {
+    fn from_value(value: &Value<'_>) -> Checked<Self> {
+        match value.text()? {
+            MIRROR_TENANT => value.refuse_with(format!("{} is no tenant", value.quoted()), "mirrored calls are booked under that name"),
+            name => Ok(Self(name.to_owned())),
+        }
     }
 }

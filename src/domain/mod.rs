@@ -37,7 +37,7 @@ pub use glob::Glob;
 pub use hex::{hex, push_hex};
 pub use model_name::{ModelArn, fold_model, is_model, lower_case, model_name, spellings};
 pub use money::{Cost, Usd};
-pub use principal::{Method, Principal};
+pub use principal::{MIRROR_TENANT, Method, Principal};
 pub use quota::{Grant, LimitWarning, Quota, QuotaChange, Subject, client_network};
 pub use rejection::{Reason, Rejection};
 pub use request_id::RequestId;

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+/// The tenant that mirrored calls are booked under. No caller has it: `identity` takes it from nobody.
+pub const MIRROR_TENANT: &str = "(mirror)";
+
 /// The caller, as `identity` found them. Cheap to clone: every field is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The tenant that the call is counted and isolated under; never empty.
+    /// The tenant that the call is counted and isolated under; never empty, and never [`MIRROR_TENANT`].
     pub tenant: Arc<str>,
     /// The person or workload within the tenant, where the credential names one.
     pub user: Option<Arc<str>>,

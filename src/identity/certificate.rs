@@ -13,7 +13,7 @@ enum Fault {
     NoTenant(&'static str),
     #[error("the client certificate has more than one `{0}`, and each would be another tenant or user")]
     Ambiguous(&'static str),
-    #[error("`{0}` of the client certificate is not a text of 1 to 256 bytes without control characters")]
+    #[error("`{0}` of the client certificate is not a text of 1 to 256 bytes without control characters, or it is `(mirror)`")]
     Malformed(&'static str),
 }
 
@@ -142,7 +142,7 @@ mod tests {
         let mut nobody = shown();
         nobody.common_names.clear();
         assert_eq!(principal(&names, &nobody).unwrap().user, None);
-        for organizations in [vec![], vec![""], vec![" "], vec!["a\0b"], vec!["a\nb"]] {
+        for organizations in [vec![], vec![""], vec![" "], vec!["a\0b"], vec!["a\nb"], vec!["(mirror)"]] {
             nobody.organizations = organizations.into_iter().map(Box::from).collect();
             assert!(principal(&names, &nobody).is_err());
         }

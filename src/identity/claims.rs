@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::fault::{Fault, excerpt};
 use crate::config::identity::{ClaimPath, Scalar};
+use crate::domain::MIRROR_TENANT;
 
 /// How far clocks may be apart, in seconds: a token counts so much longer than its `exp` and so much earlier than its `nbf`.
 const LEEWAY: u64 = 60;
@@ -114,7 +115,7 @@ pub(super) fn are_an_event(claims: &Map<String, Value>) -> bool {
 
 /// Whether a text can name a tenant or user.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+    !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control) && name != MIRROR_TENANT
 }
 
 /// The claim called `path` to the letter; else what the dotted path leads to.

@@ -20,7 +20,7 @@ use super::flights::Flights;
 use super::http::Poster;
 use super::{IdentityError, Presented, presented};
 use crate::config::identity as config;
-use crate::domain::{Call, Method, Principal, Reason, Rejection};
+use crate::domain::{Call, MIRROR_TENANT, Method, Principal, Reason, Rejection};
 
 /// An answer verified under no keys that could go.
 const NO_KEYS: Stamp = Stamp { issuer: 0, epoch: 0 };
@@ -185,7 +185,7 @@ impl External {
             && groups.len() <= MAX_GROUPS;
         if !named_well {
             return Err(format!(
-                "its answer makes no sense: names are 1 to {MAX_NAME} bytes without control characters, at most {MAX_GROUPS} groups"
+                "its answer makes no sense: names are 1 to {MAX_NAME} bytes without control characters and not `(mirror)`, at most {MAX_GROUPS} groups"
             ));
         }
         let principal = Principal {
@@ -273,7 +273,7 @@ fn all(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control) && !name.trim().is_empty()
+    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control) && !name.trim().is_empty() && name != MIRROR_TENANT
 }
 
 /// A reason, fit for callers.

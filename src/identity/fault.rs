@@ -58,7 +58,7 @@ pub(super) enum Fault {
     ExpiredApiKey,
     #[error("the claim `{0}` is not what `required_claims` asks for")]
     Required(String),
-    #[error("the claim `{0}` is not a text of 1 to 256 bytes without control characters")]
+    #[error("the claim `{0}` is not a text of 1 to 256 bytes without control characters, or it is `(mirror)`")]
     Claim(String),
 }
 

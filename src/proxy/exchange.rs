@@ -14,7 +14,7 @@ use super::body::Body;
 use super::standin::Signals;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::limits::{Admission, Now, Rates};
-use crate::record::{InFlight, Tried};
+use crate::record::{Attempt, InFlight, Tried};
 use crate::reply::Meter;
 use crate::routes::Route;
 use crate::state::Live;
@@ -167,6 +167,13 @@ impl Progress {
 }
 
 impl Exchange {
+    /// Counts how a try ended, at the upstream that it went to.
+    pub(super) fn attempted(&self, outcome: Attempt) {
+        if let Some(admitted) = &self.admitted {
+            self.live.metrics.attempt(&admitted.aim.upstream.name, outcome);
+        }
+    }
+
     pub(super) fn begin(plane: Arc<Plane>, live: Arc<Live>) -> Self {
         Self {
             plane,

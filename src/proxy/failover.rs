@@ -83,14 +83,14 @@ pub(super) fn answered(head: &ResponseHeader, exchange: &mut Exchange) -> Result
     let outcome = Attempt::answered(status);
     exchange.progress.head = Some(exchange.elapsed());
     if outcome != Attempt::Answered && turns(exchange, outcome, Some(status), head.headers.get(answer::REQUEST_ID)) {
-        exchange.live.metrics.attempt(outcome);
+        exchange.attempted(outcome);
         return Err(again());
     }
     // Of a stream its first event will tell.
     if is_stream(&head.headers) && may_turn(exchange) {
         exchange.progress.trial = Trial::Undecided;
     } else {
-        exchange.live.metrics.attempt(outcome);
+        exchange.attempted(outcome);
         kept(exchange);
     }
     Ok(())
@@ -110,7 +110,7 @@ pub(super) fn heard(exchange: &mut Exchange, bytes: usize) -> Result<()> {
     progress.held = progress.held.saturating_add(bytes);
     if progress.meter.failed_at_once() {
         if turns(exchange, Attempt::Exception, None, None) {
-            exchange.live.metrics.attempt(Attempt::Exception);
+            exchange.attempted(Attempt::Exception);
             return Err(again());
         }
     } else if !progress.meter.has_delivered() && progress.held < HELD {
@@ -124,7 +124,7 @@ pub(super) fn heard(exchange: &mut Exchange, bytes: usize) -> Result<()> {
 /// The answer is the call's: nothing will be sent again.
 pub(super) fn kept(exchange: &mut Exchange) {
     if decided(exchange) {
-        exchange.live.metrics.attempt(Attempt::Answered);
+        exchange.attempted(Attempt::Answered);
     }
     if let Some(admitted) = exchange.admitted.as_mut() {
         admitted.body.release();
@@ -155,7 +155,7 @@ pub(super) fn broken(session: &Session, error: &mut Error, exchange: &mut Exchan
     }
     let outcome = refuse::outcome(error);
     if exchange.progress.head.is_none() || decided(exchange) {
-        exchange.live.metrics.attempt(outcome);
+        exchange.attempted(outcome);
     }
     if !error.retry() && !answered && is_upstreams(error) && turns(exchange, outcome, None, None) {
         error.set_retry(true);
@@ -164,7 +164,7 @@ pub(super) fn broken(session: &Session, error: &mut Error, exchange: &mut Exchan
 
 /// What becomes of a call that got no connection.
 pub(super) fn unreachable(error: &mut Error, exchange: &mut Exchange) {
-    exchange.live.metrics.attempt(Attempt::Unreachable);
+    exchange.attempted(Attempt::Unreachable);
     error.as_up();
     // The dialer has tried every address once. Where there is nowhere else to go, a second round covers a resolver that was behind.
     let again = turns(exchange, Attempt::Unreachable, None, None) || exchange.progress.tries < 2;

@@ -3,32 +3,40 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use super::entry::Entry;
+use super::entry::{Entry, Metered};
 use super::histogram::{FIRST_TOKEN_SECONDS, Histogram, PER_TOKEN_SECONDS, REQUEST_SECONDS, Scale, TOKENS, add, nanos};
 use super::labels::StatusClass;
-use super::series::{Metered, Names, Series, guardrail_units};
+use super::series::{Metered as Cells, Names, Series, guardrail_units};
 use super::table::Table;
 use crate::domain::{Basis, Cost, Reason, SERVICES, TokenKind, Usage};
 
 /// Counts `entry` in `table`.
 pub(super) fn count(table: &Table, entry: &Entry<'_>) {
     let upstream = entry.upstream.unwrap_or_default();
-    let tenant = entry.principal.map_or("", |principal| &*principal.tenant);
-    let answered = entry.upstream.is_some() && StatusClass::of(entry.status) == StatusClass::Success;
-    let names = Names::new(tenant, entry.model.unwrap_or_default(), entry.operation.unwrap_or_default(), upstream);
-    let mut counting = match table.series(names, answered) {
-        Some(series) => Counting { table, series, upstream, overflowed: false },
-        None => Counting { table, series: table.spare(upstream), upstream, overflowed: true },
-    };
+    let tenant = entry.tenant().unwrap_or_default();
+    let answered = entry.upstream.is_some() && entry.answered();
+    let operation = entry.operation.unwrap_or_default();
+    let names = Names::new(tenant, entry.model.unwrap_or_default(), operation, upstream);
+    let mut counting = Counting::under(table, names, upstream, answered);
     counting.exchange(entry);
     if answered && entry.model.is_some() {
         counting.times(entry);
     }
     if let Some(usage) = entry.usage {
         counting.usage(usage);
-        counting.money(usage, entry.cost);
+        counting.sizes(usage);
+        counting.money(usage, entry.cost, 1);
     }
-    if counting.overflowed {
+    let mut overflowed = counting.overflowed;
+    for metered in entry.metered_tries() {
+        let Metered { tried, usage, newly_unpriced, newly_estimated: _ } = metered;
+        let names = Names::new(tenant, entry.model_of(tried).unwrap_or_default(), operation, &tried.upstream);
+        let mut counting = Counting::under(table, names, &tried.upstream, tried.answered());
+        counting.usage(usage);
+        counting.money(usage, tried.cost, newly_unpriced.into());
+        overflowed |= counting.overflowed;
+    }
+    if overflowed {
         table.overflowed();
     }
 }
@@ -41,7 +49,15 @@ struct Counting<'a> {
     overflowed: bool,
 }
 
-impl Counting<'_> {
+impl<'a> Counting<'a> {
+    /// Counts under `names`; under `other` where there is no room for them.
+    fn under(table: &'a Table, names: Names<'_>, upstream: &'a str, answered: bool) -> Self {
+        match table.series(names, answered) {
+            Some(series) => Self { table, series, upstream, overflowed: false },
+            None => Self { table, series: table.spare(upstream), upstream, overflowed: true },
+        }
+    }
+
     fn exchange(&mut self, entry: &Entry<'_>) {
         let service = entry.service.and_then(|service| SERVICES.iter().position(|known| known.prefix == service.prefix));
         let service = service.unwrap_or(SERVICES.len());
@@ -86,6 +102,11 @@ impl Counting<'_> {
         for (at, units) in guardrail_units(&usage.guardrail).into_iter().enumerate() {
             self.add(units, |series| series.metered().guardrail.get(at));
         }
+    }
+
+    /// How large an answer was; a try that was given up has none.
+    fn sizes(&mut self, usage: &Usage) {
+        let tokens = &usage.tokens;
         // What a model read, from wherever: the conventions know no caches.
         let input =
             [tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h].into_iter().fold(0, u64::saturating_add);
@@ -95,12 +116,13 @@ impl Counting<'_> {
         }
     }
 
-    fn money(&mut self, usage: &Usage, cost: Cost) {
+    /// What it cost. `unpriced`: how many exchanges become ones that used what no price is known for, where it has none.
+    fn money(&mut self, usage: &Usage, cost: Cost, unpriced: u64) {
         match cost {
             Cost::Nothing => {}
             Cost::Priced(cost) => self.add(cost.picos(), |series| Some(&series.metered().cost)),
             Cost::Unpriced => {
-                self.add(1, |series| Some(&series.metered().unpriced_requests));
+                self.add(unpriced, |series| Some(&series.metered().unpriced_requests));
                 for (at, kind) in TokenKind::ALL.into_iter().enumerate() {
                     self.add(usage.tokens.of(kind), |series| series.metered().unpriced.get(at));
                 }
@@ -129,7 +151,7 @@ impl Counting<'_> {
     }
 
     /// Observes in one histogram; in that of the others where it would be new and there is no room for it.
-    fn observe(&mut self, scale: &'static Scale, value: u64, slot: impl Fn(&Metered) -> &OnceLock<Histogram>) {
+    fn observe(&mut self, scale: &'static Scale, value: u64, slot: impl Fn(&Cells) -> &OnceLock<Histogram>) {
         let lines = Histogram::lines(scale);
         let mine = slot(self.series.metered());
         if mine.get().is_none() && !self.series.names.is_others() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::labels::Attempt;
-use crate::domain::{Cost, Principal, Reason, RequestId, Service, Trace, Usage};
+use crate::domain::{Basis, Cost, MIRROR_TENANT, Principal, Reason, RequestId, Service, Trace, Usage};
 
 /// A try that was given up for another: an upstream refused, failed or was silent, and the client had no byte of its answer.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Tried {
     pub target: Arc<str>,
     /// The upstream, by its key in `upstreams`.
     pub upstream: Arc<str>,
-    /// The model, as that upstream was asked for it.
+    /// The model, as that upstream was asked for it; none where that is [`Entry::model`].
     pub model: Option<Box<str>>,
     /// How it ended.
     pub outcome: Attempt,
@@ -37,6 +37,7 @@ pub struct Tried {
 /// What comes off the wire is bytes here: a client may send what is no UTF-8, and the log must show it all the same.
 /// Nothing here is a prompt, a completion, a credential, a cookie or a query.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold or not, each for itself: none is a state of the others")]
 pub struct Entry<'a> {
     /// The name of the exchange, which the client has in `x-amzn-RequestId`.
     pub request_id: &'a RequestId,
@@ -48,6 +49,8 @@ pub struct Entry<'a> {
     pub client: Option<IpAddr>,
     /// Who called; none while nobody is known.
     pub principal: Option<&'a Principal>,
+    /// Whether this is a copy of a call, whose answer nobody reads: its usage is booked under [`MIRROR_TENANT`], and never under its caller.
+    pub mirror: bool,
     /// The AWS service; none while it is not known.
     pub service: Option<&'static Service>,
     /// The HTTP method, as sent.
@@ -130,6 +133,7 @@ impl<'a> Entry<'a> {
             began,
             client: None,
             principal: None,
+            mirror: false,
             service: None,
             method: "",
             version: http::Version::HTTP_11,
@@ -167,4 +171,55 @@ impl<'a> Entry<'a> {
             user_agent: None,
         }
     }
+
+    /// The tenant that it is booked under; none while nobody is known.
+    pub(super) fn tenant(&self) -> Option<&'a str> {
+        if self.mirror { Some(MIRROR_TENANT) } else { self.principal.map(|principal| &*principal.tenant) }
+    }
+
+    /// Whether the client was answered with 2xx.
+    pub(super) fn answered(&self) -> bool {
+        is_success(self.status)
+    }
+
+    /// The model that `tried` was asked for.
+    pub(super) fn model_of<'t>(&'t self, tried: &'t Tried) -> Option<&'t str> {
+        tried.model.as_deref().or(self.model)
+    }
+
+    /// The tries that used something all the same.
+    pub(super) fn metered_tries(&self) -> impl Iterator<Item = Metered<'a>> {
+        let mut unpriced = self.usage.is_some() && self.cost == Cost::Unpriced;
+        let mut estimated = self.usage.is_some_and(|usage| usage.basis == Basis::Estimated);
+        self.tried.iter().filter_map(move |tried| {
+            let usage = tried.usage.as_ref()?;
+            let newly_unpriced = !unpriced && tried.cost == Cost::Unpriced;
+            let newly_estimated = !estimated && usage.basis == Basis::Estimated;
+            unpriced |= newly_unpriced;
+            estimated |= newly_estimated;
+            Some(Metered { tried, usage, newly_unpriced, newly_estimated })
+        })
+    }
+}
+
+/// A try that used something all the same.
+pub(super) struct Metered<'a> {
+    pub(super) tried: &'a Tried,
+    pub(super) usage: &'a Usage,
+    /// Whether it is what makes its exchange one that used what no price is known for: an exchange is counted as one once, with its answer or else with the
+    /// first such try.
+    pub(super) newly_unpriced: bool,
+    /// The same of exchanges whose tokens are estimated.
+    pub(super) newly_estimated: bool,
+}
+
+impl Tried {
+    /// Whether AWS answered it with 2xx, and so has shown that its names exist.
+    pub(super) fn answered(&self) -> bool {
+        is_success(self.status)
+    }
+}
+
+fn is_success(status: Option<u16>) -> bool {
+    status.is_some_and(|status| (200..300).contains(&status))
 }

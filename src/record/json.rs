@@ -1,4 +1,4 @@
-//! One flat JSON object (RFC 8259) at the end of a byte buffer: no allocation once the buffer has grown, and nothing that a client sends can break out of a string.
+//! One JSON object (RFC 8259) at the end of a byte buffer: no allocation once the buffer has grown, and nothing that a client sends can break out of a string.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -80,6 +80,21 @@ impl<'a> Object<'a> {
     pub(super) fn boolean(&mut self, key: &'static str, value: bool) {
         self.key(key);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    /// An array of objects, each of which `write` fills from one of `items`.
+    pub(super) fn objects<T>(&mut self, key: &'static str, items: impl Iterator<Item = T>, write: impl Fn(&mut Object<'_>, T)) {
+        self.key(key);
+        self.out.push(b'[');
+        for (nth, item) in items.enumerate() {
+            if nth > 0 {
+                self.out.push(b',');
+            }
+            let mut object = Object::begin(self.out);
+            write(&mut object, item);
+            object.end();
+        }
+        self.out.push(b']');
     }
 
     /// An address as text; an IPv4 address that is mapped into IPv6 as what it is.

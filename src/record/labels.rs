@@ -3,8 +3,10 @@
 /// How a try to have a request answered upstream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attempt {
-    /// With an answer that is neither of the next two.
+    /// With an answer that is none of the next three.
     Answered,
+    /// With an exception as the first event of a stream whose status was 200.
+    Exception,
     /// With 429: AWS would not now.
     Throttled,
     /// With a status from 500 on.
@@ -13,8 +15,6 @@ pub enum Attempt {
     Unreachable,
     /// A connection that had been kept was dead: nothing of an answer was read from it.
     Stale,
-    /// With a stream whose first event was an exception.
-    Exception,
     /// The connection broke, or the answer made no sense.
     Broken,
     /// No answer came in time.
@@ -27,9 +27,9 @@ impl Attempt {
     /// Every outcome.
     pub const ALL: [Self; 9] = [
         Self::Answered,
+        Self::Exception,
         Self::Throttled,
         Self::ServerError,
-        Self::Exception,
         Self::Unreachable,
         Self::Stale,
         Self::Broken,
@@ -47,14 +47,14 @@ impl Attempt {
         }
     }
 
-    /// The label in `tollgate_upstream_attempts_total{outcome}`.
+    /// The label in `tollgate_upstream_attempts_total{outcome}`, and the access log's word for it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
+            Self::Exception => "exception",
             Self::Throttled => "throttled",
             Self::ServerError => "server_error",
-            Self::Exception => "exception",
             Self::Unreachable => "unreachable",
             Self::Stale => "stale",
             Self::Broken => "broken",

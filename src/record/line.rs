@@ -1,6 +1,6 @@
 //! The access log's line. `docs/access-log.md` is its contract: a field may be added, none changes its meaning.
 
-use super::entry::Entry;
+use super::entry::{Entry, Tried};
 use super::json::Object;
 use crate::domain::{Basis, Cost, GuardrailUnits, Usage};
 
@@ -10,15 +10,26 @@ pub(super) const MOST_PATH: usize = 512;
 pub(super) const MOST_USER_AGENT: usize = 200;
 /// Most bytes of a model id, a tenant, a user, a key's id, an upstream's key or its request id, before escaping.
 pub(super) const MOST_NAME: usize = 256;
+/// Most bytes of what the configuration names: a route, a target, the upstream of a try. It allows no more.
+pub(super) const MOST_CONFIGURED: usize = 64;
+/// Most tries that were given up; those beyond are counted in `attempts`.
+pub(super) const MOST_TRIED: usize = 16;
+/// Most bytes of the request id of a try, before escaping; Bedrock's have 36.
+const MOST_REQUEST_ID: usize = 64;
 /// Most bytes of a method, before escaping: any token is one.
 pub(super) const MOST_METHOD: usize = 32;
 /// Most bytes of an operation: [`Call::operation`](crate::domain::Call::operation) has no more.
 pub(super) const MOST_OPERATION: usize = 40;
 
+/// Most bytes of a line without tries that were given up, and of each of them.
+#[cfg(test)]
+pub(super) const MOST_LINE: [usize; 2] = [22_000, 3_200];
+
 /// Stands in the path for the model id, so that lines of one operation have one path.
 const MODEL: &[u8] = b"{model}";
 
-/// Appends the line of `entry` and its line feed. With the bounds above it has at most 20,600 bytes (each byte escaped to six), and about 900 usually.
+/// Appends the line of `entry` and its line feed. With the bounds above it has at most 22,000 bytes (each byte escaped to six), and 3,200 for
+/// each try that was given up; about 900 usually.
 pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let mut object = Object::begin(out);
     object.time("time", entry.began);
@@ -49,6 +60,9 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(model) = entry.model {
         object.text("model", [model.as_bytes()], MOST_NAME);
     }
+    if let Some(alias) = entry.alias {
+        object.text("alias", [alias.as_bytes()], MOST_NAME);
+    }
     if let Some(status) = entry.status {
         object.number("status", status.into());
     }
@@ -71,6 +85,14 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if entry.streamed {
         object.boolean("streamed", true);
     }
+    if entry.mirror {
+        object.boolean("mirror", true);
+    }
+    for (key, name) in [("route", entry.route), ("target", entry.target)] {
+        if let Some(name) = name {
+            object.text(key, [name.as_bytes()], MOST_CONFIGURED);
+        }
+    }
     if let Some(upstream) = entry.upstream {
         object.text("upstream", [upstream.as_bytes()], MOST_NAME);
     }
@@ -78,16 +100,15 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
         object.text("upstream_request_id", [id], MOST_NAME);
     }
     object.number("attempts", entry.attempts.into());
+    if !entry.tried.is_empty() {
+        object.objects("tried", entry.tried.iter().take(MOST_TRIED), |object, tried| self::tried(object, entry, tried));
+    }
     object.number("bytes_in", entry.bytes_in);
     object.number("bytes_out", entry.bytes_out);
     if let Some(used) = entry.usage {
         usage(&mut object, used);
     }
-    match entry.cost {
-        Cost::Nothing => {}
-        Cost::Priced(sum) => object.dollars("cost_usd", sum),
-        Cost::Unpriced => object.boolean("unpriced", true),
-    }
+    cost(&mut object, entry.cost);
     for (key, time) in [("upstream_us", entry.upstream_time), ("first_token_us", entry.first_token), ("last_token_us", entry.last_token)] {
         if let Some(time) = time {
             object.number(key, micros(time));
@@ -103,6 +124,35 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     object.end();
     out.push(b'\n');
+}
+
+/// A try that was given up: where, how it ended, and what it used all the same.
+fn tried(object: &mut Object<'_>, entry: &Entry<'_>, tried: &Tried) {
+    object.text("upstream", [tried.upstream.as_bytes()], MOST_CONFIGURED);
+    object.text("target", [tried.target.as_bytes()], MOST_CONFIGURED);
+    if let Some(model) = tried.model.as_deref().filter(|model| Some(*model) != entry.model) {
+        object.text("model", [model.as_bytes()], MOST_NAME);
+    }
+    object.text("outcome", [tried.outcome.label().as_bytes()], MOST_NAME);
+    if let Some(status) = tried.status {
+        object.number("status", status.into());
+    }
+    if let Some(id) = &tried.upstream_request_id {
+        object.text("upstream_request_id", [id], MOST_REQUEST_ID);
+    }
+    object.number("took_us", micros(tried.took));
+    if let Some(used) = &tried.usage {
+        usage(object, used);
+    }
+    cost(object, tried.cost);
+}
+
+fn cost(object: &mut Object<'_>, cost: Cost) {
+    match cost {
+        Cost::Nothing => {}
+        Cost::Priced(sum) => object.dollars("cost_usd", sum),
+        Cost::Unpriced => object.boolean("unpriced", true),
+    }
 }
 
 /// What it used: input and output always, the rest where there is any.

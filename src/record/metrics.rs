@@ -5,6 +5,7 @@
 mod figures;
 mod levels;
 mod limits;
+pub(super) mod upstreams;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,11 +18,12 @@ pub use self::figures::{Distribution, Figures};
 use self::levels::Sample;
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
+use self::upstreams::Upstreams;
 
 use super::access_log::Faults;
 use super::entry::Entry;
 use super::families::{Families, known_good};
-use super::labels::{Attempt, Connection, Unheard};
+use super::labels::{Connection, Unheard};
 use super::ledger::Faults as LedgerFaults;
 use super::process::Process;
 use super::table::Table;
@@ -44,7 +46,7 @@ pub struct Metrics {
     pub(super) table: Table,
     /// By rule; the names are the configuration's.
     policy_shadow: IntCounterVec,
-    attempts: [IntCounter; Attempt::ALL.len()],
+    upstreams: Upstreams,
     connections: [IntCounter; Connection::ALL.len()],
     turned_away: [IntCounter; TurnedAway::ALL.len()],
     certificates: [IntCounter; Reread::ALL.len()],
@@ -93,7 +95,6 @@ impl Metrics {
         );
         let policy_shadow =
             families.counters("tollgate_policy_shadow_total", "Exchanges that a policy rule in shadow would have refused.", &["rule"]);
-        let attempts = families.counters("tollgate_upstream_attempts_total", "Tries to have a request answered upstream.", &["outcome"]);
         let connections = families.counters("tollgate_upstream_connections_total", "Connections taken for a try.", &["kind"]);
         let turned_away = families.counters(
             "tollgate_client_connections_turned_away_total",
@@ -114,7 +115,7 @@ impl Metrics {
         Self {
             table: Table::new(config.max_series, u64::try_from(upstreams).unwrap_or(u64::MAX), overflows),
             policy_shadow,
-            attempts: Attempt::ALL.map(|outcome| attempts.with_label_values(&[outcome.label()])),
+            upstreams: Upstreams::build(&families),
             connections: Connection::ALL.map(|kind| connections.with_label_values(&[kind.label()])),
             turned_away: TurnedAway::ALL.map(|reason| turned_away.with_label_values(&[reason.label()])),
             certificates: Reread::ALL.map(|outcome| certificates.with_label_values(&[outcome.label()])),
@@ -185,9 +186,13 @@ impl Metrics {
             self.policy_shadow.with_label_values(&[&**rule]).inc();
         }
         self.limits.count(entry);
-        self.bytes_in.inc_by(entry.bytes_in);
-        self.bytes_out.inc_by(entry.bytes_out);
-        self.overhead.observe(entry.overhead.as_secs_f64());
+        self.upstreams.count(entry);
+        // Nobody sent a mirrored call, and nobody waits for its end.
+        if !entry.mirror {
+            self.bytes_in.inc_by(entry.bytes_in);
+            self.bytes_out.inc_by(entry.bytes_out);
+            self.overhead.observe(entry.overhead.as_secs_f64());
+        }
         if let Some(time) = entry.upstream_time {
             self.upstream.observe(time.as_secs_f64());
         }
@@ -223,13 +228,6 @@ impl Metrics {
     /// Shows a policy rule in shadow from the beginning, at zero.
     pub fn policy_shadow(&self, rule: &str) {
         drop(self.policy_shadow.with_label_values(&[rule]));
-    }
-
-    /// Counts one try to have a request answered, by how it ended.
-    pub fn attempt(&self, outcome: Attempt) {
-        if let Some(counter) = child(&self.attempts, &Attempt::ALL, &outcome) {
-            counter.inc();
-        }
     }
 
     /// Counts a connection that was taken for a try.

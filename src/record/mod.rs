@@ -57,7 +57,7 @@ const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 const WEBHOOK_PATIENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
-    /// Where a thread puts a line together. It grows to the longest line seen, 20,600 bytes at most, and stays.
+    /// Where a thread puts a line together. It grows to the longest line seen, 74,000 bytes at most, and stays.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

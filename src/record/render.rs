@@ -10,7 +10,7 @@ use super::histogram::Histogram;
 use super::labels::StatusClass;
 use super::metrics::LimitLevel;
 use super::series::{GUARDRAIL_POLICIES, Kinds, Metered, Series, escaped, is_cut};
-use crate::domain::{Reason, SERVICES, Subject, TokenKind, Usd};
+use crate::domain::{MIRROR_TENANT, Reason, SERVICES, Subject, TokenKind, Usd};
 
 /// Appends every family to `out`. `series` is in the order of the names.
 pub(super) fn append(out: &mut String, series: &[Arc<Series>]) {
@@ -59,7 +59,8 @@ const LIMIT_FAMILIES: [LimitFamily; 4] = [
 /// Appends what the tenants of `series` have left by `read`, in so many lines at most.
 pub(super) fn limits(out: &mut String, series: &[Arc<Series>], most: u64, read: &dyn Fn(&Subject) -> Vec<LimitLevel>) {
     let tenants = series.chunk_by(|one, next| one.names.tenant == next.names.tenant).filter_map(|sets| sets.first());
-    let tenants = tenants.map(|series| &*series.names.tenant).filter(|tenant| !tenant.is_empty() && !is_cut(tenant));
+    let tenants =
+        tenants.map(|series| &*series.names.tenant).filter(|tenant| !tenant.is_empty() && *tenant != MIRROR_TENANT && !is_cut(tenant));
     let mut levels = Vec::new();
     for tenant in tenants {
         let of_tenant = read(&Subject { tenant: Some(tenant.into()), ..Subject::default() });

@@ -1,5 +1,6 @@
 mod calls;
 mod lines;
+mod tried;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a>
         began: SystemTime::UNIX_EPOCH + BEGAN,
         client: Some(IpAddr::from([192, 0, 2, 7])),
         principal: Some(principal),
+        mirror: false,
         service: Some(Service::BEDROCK_RUNTIME),
         method: "POST",
         version: http::Version::HTTP_11,
@@ -61,9 +63,9 @@ pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a>
         shadow_limits: &*SHADOW,
         limit: Some("rpm"),
         waited: Duration::from_millis(20),
-        route: None,
-        target: None,
-        alias: None,
+        route: Some("chat"),
+        target: Some("canary"),
+        alias: Some("nova"),
         tried: &[],
         upstream: Some("primary"),
         upstream_request_id: Some(b"7e9d2f4a"),
@@ -77,13 +79,31 @@ pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a>
         client_left: true,
         streamed: true,
         usage: Some(&USED),
-        cost: Cost::Priced(Usd::from_picos(12_500_000_000)),
+        cost: USED_COST,
         admitted: Some(Duration::from_micros(50)),
         sent: Some(Duration::from_micros(90)),
         head: Some(Duration::from_micros(812_090)),
         first_token: Some(Duration::from_micros(812_300)),
         last_token: Some(Duration::from_micros(815_100)),
         user_agent: Some(b"Boto3/1.44.5"),
+    }
+}
+
+const USED_COST: Cost = Cost::Priced(Usd::from_picos(12_500_000_000));
+
+/// A try that used something, and was given up all the same.
+pub(super) fn given_up() -> Tried {
+    Tried {
+        target: "first".into(),
+        upstream: "use1".into(),
+        model: Some("eu.amazon.nova-lite-v1:0".into()),
+        outcome: Attempt::Exception,
+        status: Some(200),
+        upstream_request_id: Some(b"9c0ffee0".as_slice().into()),
+        began: Duration::from_micros(50),
+        took: Duration::from_millis(40),
+        usage: Some(USED),
+        cost: USED_COST,
     }
 }
 
@@ -161,19 +181,25 @@ fn without_an_access_log_exchanges_are_counted_all_the_same() {
 
 #[test]
 fn every_label_value_that_no_call_brings_is_there_before_anything_happened() {
-    let text = Metrics::new().render(SystemTime::UNIX_EPOCH);
+    let metrics = Metrics::new();
+    metrics.upstream("primary");
+    metrics.route_target("chat", "canary");
+    let text = metrics.render(SystemTime::UNIX_EPOCH);
     for reason in Reason::ALL {
         assert_eq!(sample(&text, &format!("tollgate_refusals_total{{reason=\"{}\",tenant=\"\"}}", reason.label())), "0");
     }
     for outcome in Attempt::ALL {
-        assert_eq!(sample(&text, &format!("tollgate_upstream_attempts_total{{outcome=\"{}\"}}", outcome.label())), "0");
+        let labels = format!("outcome=\"{}\",upstream=\"primary\"", outcome.label());
+        assert_eq!(sample(&text, &format!("tollgate_upstream_attempts_total{{{labels}}}")), "0");
     }
+    assert_eq!(sample(&text, r#"tollgate_route_requests_total{route="chat",target="canary"}"#), "0");
     assert_eq!(sample(&text, &format!("tollgate_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), "1");
 }
 
 #[test]
 fn each_service_reason_and_outcome_counts_for_itself() {
     let metrics = Metrics::new();
+    metrics.upstream("primary");
     let id = RequestId::random();
     for (turns, service) in SERVICES.iter().copied().enumerate() {
         (0..=turns).for_each(|_| metrics.count(&Entry { service: Some(service), status: Some(200), ..bare(&id) }));
@@ -182,7 +208,7 @@ fn each_service_reason_and_outcome_counts_for_itself() {
         (0..=turns).for_each(|_| metrics.count(&Entry { reason: Some(reason), ..bare(&id) }));
     }
     for (turns, outcome) in Attempt::ALL.into_iter().enumerate() {
-        (0..=turns).for_each(|_| metrics.attempt(outcome));
+        (0..=turns).for_each(|_| metrics.attempt("primary", outcome));
     }
     metrics.upstream_connection(Connection::Reused);
 
@@ -196,7 +222,8 @@ fn each_service_reason_and_outcome_counts_for_itself() {
         assert_eq!(count(format!("tollgate_refusals_total{{reason=\"{}\",tenant=\"\"}}", reason.label())), turns + 1);
     }
     for (turns, outcome) in Attempt::ALL.iter().enumerate() {
-        assert_eq!(count(format!("tollgate_upstream_attempts_total{{outcome=\"{}\"}}", outcome.label())), turns + 1);
+        let labels = format!("outcome=\"{}\",upstream=\"primary\"", outcome.label());
+        assert_eq!(count(format!("tollgate_upstream_attempts_total{{{labels}}}")), turns + 1);
     }
     assert_eq!(count("tollgate_upstream_connections_total{kind=\"new\"}".to_owned()), 0);
     assert_eq!(count("tollgate_upstream_connections_total{kind=\"reused\"}".to_owned()), 1);

@@ -248,6 +248,14 @@ impl Routes {
         found.ok_or_else(|| Rejection::new(Reason::UnknownService, "no route matches this call"))
     }
 
+    /// Every route's name with each target that it may turn to, some more than once.
+    pub fn targets(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Target>)> {
+        self.routes.iter().flat_map(|route| {
+            let targets = route.ways().flat_map(|(target, after)| std::iter::once(target).chain(after));
+            targets.map(move |target| (&route.name, target))
+        })
+    }
+
     /// Every route at each of its stages, in their order, and what of the call it does not match; none where it matches. The first of those is taken.
     #[must_use]
     pub fn explain(&self, asking: &Asking<'_>) -> Vec<(&Arc<Route>, Option<String>)> {

@@ -43,6 +43,7 @@ async fn figures_usage_and_limits_tell_the_same_of_a_tenant_whatever_it_is_calle
     assert_eq!((&one["rule"], &one["count"], &one["capacity"], &one["used"]), (&"one".into(), &"requests".into(), &1.into(), &1.into()));
     assert_eq!((&one["held"], &one["remaining"]), (&0.into(), &0.into()));
     assert_eq!((&told["refusals"]["rate_limited"], &told["attempts"]["answered"]), (&1.into(), &1.into()));
+    assert_eq!(told["failovers"], 0);
     assert_eq!((&told["ready"], &told["ledger"]), (&true.into(), &true.into()));
     assert_eq!(told["overhead"]["counts"].as_array().unwrap().last(), Some(&2.into()), "{told}");
 

@@ -175,6 +175,7 @@ async fn an_authorizer_that_breaks_down_is_a_refusal_that_sdks_try_again() {
         Say::This(200, json!({ "principal": { "tenant": "acme" }, "denied": true })),
         Say::This(200, json!({ "principal": { "user": "ann" } })),
         Say::This(200, json!({ "principal": { "tenant": "" } })),
+        Say::This(200, json!({ "principal": { "tenant": "(mirror)" } })),
         Say::This(200, json!({ "principal": { "tenant": "a\nb" } })),
         Say::This(200, json!({ "principal": { "tenant": "x".repeat(257) } })),
         Say::This(200, json!({ "principal": { "tenant": "acme", "groups": vec!["g"; 65] } })),

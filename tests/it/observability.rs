@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
+use tollgate::domain::{Cost, RequestId, Trace};
+use tollgate::record::{Attempt, Entry, Tried};
 
 use crate::client::converse;
 use crate::downstream::{Ask, Way, call};
@@ -43,7 +46,28 @@ async fn busy_world() -> World {
     world.until_idle().await;
     // These begin with rules that warn, end streams, or are in shadow.
     world.gateway.live().metrics.limit("others", true, true, &[80]);
+    failed_over(&world);
     world
+}
+
+/// One step from a target to another, of a caller whom nobody knows: a series begins with it.
+fn failed_over(world: &World) {
+    let tried = Tried {
+        target: "first".into(),
+        upstream: "emulator".into(),
+        model: None,
+        outcome: Attempt::Throttled,
+        status: Some(429),
+        upstream_request_id: None,
+        began: Duration::ZERO,
+        took: Duration::ZERO,
+        usage: None,
+        cost: Cost::Nothing,
+    };
+    let (id, trace) = (RequestId::random(), Trace::take_up(None));
+    let entry = Entry::begun(&id, &trace, std::time::UNIX_EPOCH);
+    let (route, target) = (Some("everything"), Some("second"));
+    world.gateway.live().recorder.record(&Entry { route, target, tried: &[tried], status: Some(401), ..entry });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +85,7 @@ async fn a_scrape_reads_strictly_and_tells_who_called_what_and_how_it_ended() {
     let model = "amazon.nova-lite-v1:0";
     let expected = [
         // Whoever it was, and whatever they asked: their call is not looked into.
-        "    4xx 1".to_owned(),
+        "    4xx 2".to_owned(),
         format!("demo {model} converse emulator 2xx 1"),
         format!("demo {model} converse emulator 4xx 1"),
         format!("demo {model} converse emulator 5xx 1"),

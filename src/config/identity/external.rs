@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, Uri};
 
 use super::super::reader::{Checked, FromValue, Value};
+use super::Tenant;
 
 /// An authorizer that is asked over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +67,8 @@ impl FromValue for Insecure {
             _ => value.refuse_with(format!("{} is not what can be done", value.quoted()), "`allow`; without the key, calls are refused"),
         });
         let tenant: Checked<Option<String>> = match &on_error {
-            Some(Ok(())) => map.required("tenant", "unchecked").map(Some),
-            Some(Err(_)) => map.optional("tenant"),
+            Some(Ok(())) => map.required("tenant", "unchecked").map(|Tenant(name)| Some(name)),
+            Some(Err(_)) => map.optional("tenant").map(|tenant| tenant.map(|Tenant(name)| name)),
             None => Ok(None),
         };
         let plain_http = map.or("plain_http", false);

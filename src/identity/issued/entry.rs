@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::super::hex;
 use super::error::KeysError;
-use crate::domain::Secret;
+use crate::domain::{MIRROR_TENANT, Secret};
 
 /// The largest file that is read, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
@@ -98,6 +98,9 @@ impl Entry {
         let is_word = |word: &str| (1..=256).contains(&word.len()) && !word.chars().any(char::is_control);
         if !is_word(&self.tenant) || !self.user.iter().chain(&self.groups).all(|word| is_word(word)) {
             return Err("`tenant`, `user` and each of `groups` are 1 to 256 bytes without control characters");
+        }
+        if self.tenant == MIRROR_TENANT {
+            return Err("`tenant` is the name that mirrored calls are booked under");
         }
         let expires = self.expires.as_deref().map(|at| OffsetDateTime::parse(at, &Rfc3339)).transpose();
         Ok((kind, expires.map_err(|_| "`expires` is not a time such as `2027-01-31T00:00:00Z`")?))

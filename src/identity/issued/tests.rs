@@ -157,6 +157,10 @@ fn each_fault_of_a_file_names_its_entry_and_shows_no_secret() {
         (format!("- {{ id: two, sha256: {hash}, secret_access_key: x, tenant: x }}"), "an entry is one of the two"),
         (format!("- {{ id: 'a b', sha256: {hash}, tenant: x }}"), "entry 1 (`a b`): `id` is not"),
         (format!("- {{ id: a, sha256: {hash}, tenant: '' }}"), "entry 1 (`a`): `tenant`"),
+        (
+            format!("- {{ id: a, sha256: {hash}, tenant: (mirror) }}"),
+            "entry 1 (`a`): `tenant` is the name that mirrored calls are booked under",
+        ),
         (format!("- {{ id: a, sha256: {hash}, tenant: x, groups: [\"a\\nb\"] }}"), "entry 1 (`a`): `tenant`, `user` and each of `groups`"),
         (format!("- {{ id: a, sha256: {hash}, tenant: x, expires: 2027-01-31 }}"), "`expires` is not a time such as"),
         (format!("{one}- {{ id: one, sha256: {other}, tenant: x }}"), "entry 2 (`one`): an entry above has the same"),

@@ -57,6 +57,7 @@ fn a_token_with_wrong_claims_is_refused() {
         (json!({ "tenant": "  " }), CLAIM),
         (json!({ "tenant": "a\u{0}b" }), CLAIM),
         (json!({ "tenant": "a\nb" }), CLAIM),
+        (json!({ "tenant": "(mirror)" }), CLAIM),
         (json!({ "tenant": long }), CLAIM),
         (json!({ "tenant": 7 }), CLAIM),
         (json!({ "tenant": ["acme"] }), CLAIM),

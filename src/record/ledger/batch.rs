@@ -7,7 +7,7 @@ use super::names::{Key, Named, Names};
 use super::quotas::Changes;
 use super::sums::Sums;
 use crate::domain::{Basis, Cost, RequestId, Usage};
-use crate::record::entry::Entry;
+use crate::record::entry::{Entry, Metered};
 
 /// How much a batch holds. There are two at most, one that fills and one that is being written: some 150 MB where the disk is full, every key is
 /// new, and names are as long as usual; and 128 MiB of quotas.
@@ -33,15 +33,15 @@ const MOST_REQUEST_ID: usize = 128;
 /// A batch that was once larger gives its memory back.
 const KEEP: usize = 10_000;
 
-/// What became of an exchange.
+/// What became of an exchange, and of the tries that it gave up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// It is in its tenant's `other`.
+    /// It is in its tenant's `other`, in part or whole.
     pub(super) folded: bool,
-    /// Its usage is lost.
+    /// Its usage is lost, in part or whole.
     pub(super) usage_lost: bool,
-    /// It was to be kept singly, and is not.
-    pub(super) exchange_lost: bool,
+    /// So much of it was to be kept singly, and is not: itself, and each of its tries.
+    pub(super) singles_lost: u64,
 }
 
 /// Sums by key, the exchanges that are kept singly, and what was used of quotas.
@@ -56,7 +56,7 @@ pub(super) struct Batch {
     pub(super) begun: Option<Instant>,
 }
 
-/// One exchange, for `tollgate reconcile`.
+/// One exchange with an upstream, for `tollgate reconcile`: what ended a call, or a try that was given up. AWS counts each of them.
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// Whose it is: a key's place.
@@ -70,20 +70,29 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Ids that are no text, or too long, are none of Bedrock's.
     fn of(entry: &Entry<'_>, key: usize) -> Option<Self> {
-        let (usage, id) = (entry.usage?, entry.upstream_request_id?);
+        Self::new(entry, key, entry.began, entry.upstream_request_id?, entry.usage?, entry.cost)
+    }
+
+    fn of_try(entry: &Entry<'_>, metered: &Metered<'_>, key: usize) -> Option<Self> {
+        let Metered { tried, usage, .. } = metered;
+        let began = entry.began.checked_add(tried.began).unwrap_or(entry.began);
+        Self::new(entry, key, began, tried.upstream_request_id.as_deref()?, usage, tried.cost)
+    }
+
+    /// Ids that are no text, or too long, are none of Bedrock's.
+    fn new(entry: &Entry<'_>, key: usize, began: SystemTime, id: &[u8], usage: &Usage, cost: Cost) -> Option<Self> {
         std::str::from_utf8(id).ok()?;
         let mut upstream_request_id = [0; MOST_REQUEST_ID];
         upstream_request_id.get_mut(..id.len())?.copy_from_slice(id);
         Some(Self {
             key,
-            began: entry.began,
+            began,
             request_id: *entry.request_id,
             upstream_request_id,
             upstream_request_id_len: id.len(),
             usage: *usage,
-            cost: entry.cost,
+            cost,
         })
     }
 
@@ -98,26 +107,37 @@ impl Exchange {
 }
 
 impl Batch {
-    /// Takes an exchange in. `singly`: it is also to be kept by itself, where it is metered and has an upstream's request id.
+    /// Takes an exchange in, and what the tries used that it gave up. `singly`: each of them is also to be kept by itself, where it is metered and has an
+    /// upstream's request id.
     pub(super) fn add(&mut self, names: Names<'_>, entry: &Entry<'_>, singly: bool, bounds: Bounds) -> Taken {
         let mut taken = Taken::default();
+        self.book(names, &Sums::of(entry), |key| if singly { Exchange::of(entry, key) } else { None }, bounds, &mut taken);
+        for metered in entry.metered_tries() {
+            let kept = |key| if singly { Exchange::of_try(entry, &metered, key) } else { None };
+            self.book(names.of_try(entry, metered.tried), &Sums::of_try(&metered), kept, bounds, &mut taken);
+        }
+        taken
+    }
+
+    /// Adds `sums` to those of `names`, or of its tenant's `other`, and keeps what is kept `single`.
+    fn book(&mut self, names: Names<'_>, sums: &Sums, single: impl FnOnce(usize) -> Option<Exchange>, bounds: Bounds, taken: &mut Taken) {
         let mut at = self.place(names, bounds.keys);
         if at.is_none() {
             at = self.place(names.folded(), bounds.keys_and_others);
-            taken.folded = at.is_some();
+            taken.folded |= at.is_some();
         }
-        let Some((at, sums)) = at.and_then(|at| self.sums.get_mut(at).map(|sums| (at, sums))) else {
-            return Taken { usage_lost: true, exchange_lost: false, folded: false };
+        let Some((at, of_key)) = at.and_then(|at| self.sums.get_mut(at).map(|sums| (at, sums))) else {
+            taken.usage_lost = true;
+            return;
         };
-        sums.add(&Sums::of(entry));
-        if singly && let Some(exchange) = Exchange::of(entry, at) {
+        of_key.add(sums);
+        if let Some(exchange) = single(at) {
             if self.exchanges.len() < bounds.exchanges {
                 self.exchanges.push(exchange);
             } else {
-                taken.exchange_lost = true;
+                taken.singles_lost += 1;
             }
         }
-        taken
     }
 
     /// Where the sums of `names` are; none where they are new, and there are `most` already.

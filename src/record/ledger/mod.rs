@@ -110,20 +110,18 @@ impl Ledger {
         Ok(Self { file: config.file.clone(), shared, faults, clock, bounds, singly: !config.keep_exchanges.is_zero() })
     }
 
-    /// Takes in an exchange that has ended, where it is known who called. Never blocks for longer than another does the same; allocates nothing
-    /// where the batch has its key.
+    /// Takes in an exchange that has ended, where it is known who called, with what its tries used. Never blocks for longer than another does the same;
+    /// allocates nothing where the batch has its keys.
     pub(super) fn note(&self, entry: &Entry<'_>) {
-        let Some(principal) = entry.principal else { return };
-        let names = Names::of(entry, principal);
+        let Some(names) = Names::of(entry) else { return };
         let taken = self.gather(|batch| batch.add(names, entry, self.singly, self.bounds));
-        for (happened, counter) in [
-            (taken.folded, &self.faults.folded),
-            (taken.usage_lost, &self.faults.usage_dropped),
-            (taken.exchange_lost, &self.faults.exchanges_dropped),
-        ] {
+        for (happened, counter) in [(taken.folded, &self.faults.folded), (taken.usage_lost, &self.faults.usage_dropped)] {
             if happened {
                 counter.inc();
             }
+        }
+        if taken.singles_lost > 0 {
+            self.faults.exchanges_dropped.inc_by(taken.singles_lost);
         }
     }
 

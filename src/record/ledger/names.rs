@@ -6,8 +6,7 @@ use std::time::SystemTime;
 
 use super::HOUR;
 use super::query::seconds;
-use crate::domain::Principal;
-use crate::record::entry::Entry;
+use crate::record::entry::{Entry, Tried};
 
 /// No name is longer, in bytes: the rest of it is cut off.
 const MOST_NAME: usize = 256;
@@ -28,17 +27,33 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// The names of an exchange by `principal`. Model and operation are the caller's own words until an upstream has answered to them.
-    pub(super) fn of(entry: &Entry<'a>, principal: &'a Principal) -> Self {
-        let answered = entry.status.is_some_and(|status| (200..300).contains(&status));
-        let word = |word: Option<&'a str>| word.map_or("", |word| if answered { short(word) } else { OTHER });
-        Self {
+    /// The names of an exchange; none where it is not known who called. Model and operation are the caller's own words until an upstream has answered to them.
+    pub(super) fn of(entry: &Entry<'a>) -> Option<Self> {
+        let answered = entry.answered();
+        // What is mirrored is no user's.
+        let user = entry.principal.filter(|_| !entry.mirror).and_then(|principal| principal.user.as_deref());
+        Some(Self {
             hour: hour(entry.began),
-            tenant: short(&principal.tenant),
-            user: principal.user.as_deref().map_or("", short),
-            model: word(entry.model),
+            tenant: short(entry.tenant()?),
+            user: user.map_or("", short),
+            model: word(entry.model, answered),
             upstream: entry.upstream.map_or("", short),
-            operation: word(entry.operation),
+            operation: word(entry.operation, answered),
+        })
+    }
+
+    /// The names of a try that its exchange, which has these, gave up. Its hour is that of the call, so that both stand in one.
+    pub(super) fn of_try<'t>(self, entry: &'t Entry<'a>, tried: &'t Tried) -> Names<'t>
+    where
+        'a: 't,
+    {
+        let answered = tried.answered();
+        let model = entry.model_of(tried);
+        Names {
+            model: word(model, answered || entry.answered() && model == entry.model),
+            upstream: short(&tried.upstream),
+            operation: word(entry.operation, answered || entry.answered()),
+            ..self
         }
     }
 
@@ -46,6 +61,11 @@ impl<'a> Names<'a> {
     pub(super) const fn folded(self) -> Self {
         Self { user: OTHER, model: OTHER, operation: OTHER, ..self }
     }
+}
+
+/// A word of the caller's, once it is known to mean something.
+fn word(word: Option<&str>, known: bool) -> &str {
+    word.map_or("", |word| if known { short(word) } else { OTHER })
 }
 
 fn hour(time: SystemTime) -> i64 {

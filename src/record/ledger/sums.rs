@@ -1,7 +1,7 @@
 //! What is counted in one row of the ledger.
 
-use crate::domain::{Basis, Cost};
-use crate::record::entry::Entry;
+use crate::domain::{Basis, Cost, Usage};
+use crate::record::entry::{Entry, Metered};
 
 /// How many counts a row has.
 pub(super) const COUNTS: usize = 20;
@@ -42,19 +42,31 @@ impl Sums {
     pub(super) fn of(entry: &Entry<'_>) -> Self {
         let refused = entry.reason.is_some();
         let failed = !refused && (!entry.complete || entry.status.is_none_or(|status| status >= 400));
-        let (tokens, guardrail) = entry.usage.map(|usage| (usage.tokens, usage.guardrail)).unwrap_or_default();
         let estimated = entry.usage.is_some_and(|usage| usage.basis == Basis::Estimated);
+        let unpriced = entry.cost == Cost::Unpriced;
+        Self::used([1, refused.into(), failed.into(), estimated.into(), unpriced.into()], entry.usage, entry.cost)
+    }
+
+    /// What a try that was given up counts beside its exchange: no call, and what it used.
+    pub(super) fn of_try(metered: &Metered<'_>) -> Self {
+        let Metered { tried, usage, newly_unpriced, newly_estimated } = *metered;
+        Self::used([0, 0, 0, newly_estimated.into(), newly_unpriced.into()], Some(usage), tried.cost)
+    }
+
+    fn used([calls, refused, failed, estimated_calls, unpriced_calls]: [u64; 5], usage: Option<&Usage>, cost: Cost) -> Self {
+        let (tokens, guardrail) = usage.map(|usage| (usage.tokens, usage.guardrail)).unwrap_or_default();
+        let estimated = usage.is_some_and(|usage| usage.basis == Basis::Estimated);
         let of_estimated = |count: u64| if estimated { count } else { 0 };
-        let picos = match entry.cost {
+        let picos = match cost {
             Cost::Priced(usd) => usd.picos(),
             Cost::Nothing | Cost::Unpriced => 0,
         };
         let counts = [
-            1,
-            u64::from(refused),
-            u64::from(failed),
-            u64::from(estimated),
-            u64::from(entry.cost == Cost::Unpriced),
+            calls,
+            refused,
+            failed,
+            estimated_calls,
+            unpriced_calls,
             tokens.input,
             tokens.output,
             tokens.cache_read,

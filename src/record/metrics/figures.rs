@@ -21,6 +21,8 @@ pub struct Figures {
     pub refusals: Vec<(&'static str, u64)>,
     /// Tries to have a request answered upstream, by the label of each outcome; all of them.
     pub attempts: Vec<(&'static str, u64)>,
+    /// Tries at one target of a route that were given up for another.
+    pub failovers: u64,
     /// When the credentials of an upstream expire, by its key; those that do.
     pub expiries: Vec<(Box<str>, SystemTime)>,
     /// What each tenant did, by name.
@@ -56,7 +58,8 @@ impl Metrics {
             in_flight: u64::try_from(self.in_flight.get()).unwrap_or_default(),
             overhead: Distribution { bounds, counts },
             refusals: refusals.into_iter().filter(|(_, count)| *count > 0).collect(),
-            attempts: Attempt::ALL.iter().zip(&self.attempts).map(|(outcome, counter)| (outcome.label(), counter.get())).collect(),
+            attempts: Attempt::ALL.iter().zip(self.upstreams.attempts()).map(|(outcome, count)| (outcome.label(), count)).collect(),
+            failovers: self.upstreams.failovers(),
             expiries: self.expiries.lock().iter().map(|(upstream, expiry)| (upstream.clone(), *expiry)).collect(),
             tenants: figures(&all),
         }

@@ -3,7 +3,8 @@
 //! ```text
 //! the root, SERVER   began ............................................ total
 //!   admit            began .. admitted
-//!   upstream, CLIENT          admitted ............. head
+//!   upstream, CLIENT          began .. took               one for each try that was given up
+//!   upstream, CLIENT          admitted, or the end of the last such try ... head
 //!   stream                                           head ............. total
 //! ```
 //!
@@ -18,8 +19,8 @@ use opentelemetry::trace::{Event, SpanContext, SpanKind, Status, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use super::super::entry::Entry;
-use super::super::line::{MOST_NAME, MOST_PATH, MOST_USER_AGENT};
+use super::super::entry::{Entry, Tried};
+use super::super::line::{MOST_NAME, MOST_PATH, MOST_TRIED, MOST_USER_AGENT};
 use crate::domain::{Basis, Cost, Usage};
 
 static SCOPE: LazyLock<InstrumentationScope> =
@@ -31,12 +32,14 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// The spans of `entry`, the root first.
 pub(super) fn of(entry: &Entry<'_>) -> Vec<SpanData> {
     let whole = Outline { entry, root: SpanId::from(fastrand::u64(1..)) };
-    let mut spans = Vec::with_capacity(4);
+    let mut spans = Vec::with_capacity(4 + entry.tried.len().min(MOST_TRIED));
     spans.push(whole.root());
     if let Some(admitted) = entry.admitted {
         spans.push(whole.child("admit", SpanKind::Internal, Duration::ZERO, admitted));
+        spans.extend(entry.tried.iter().take(MOST_TRIED).enumerate().map(|(nth, tried)| whole.tried(nth, tried)));
         if entry.attempts > 0 {
-            spans.push(whole.upstream(admitted));
+            let begins = entry.tried.last().map_or(admitted, |last| last.began.saturating_add(last.took));
+            spans.push(whole.upstream(begins));
         }
     }
     if let Some(head) = entry.head {
@@ -65,26 +68,54 @@ impl Outline<'_> {
         if let Some(usage) = entry.usage {
             used(attributes, usage);
         }
-        match entry.cost {
-            Cost::Nothing => {}
-            Cost::Priced(sum) => attributes.push(KeyValue::new("tollgate.cost_usd", sum.to_string())),
-            Cost::Unpriced => attributes.push(KeyValue::new("tollgate.unpriced", true)),
-        }
+        paid(attributes, entry.cost);
         if broke(entry) || entry.status.is_some_and(|status| status >= 500) {
             fail(&mut span, entry);
         }
         span
     }
 
+    /// A call of AWS that was given up for another.
+    fn tried(&self, nth: usize, tried: &Tried) -> SpanData {
+        let mut span = self.child("upstream", SpanKind::Client, tried.began, tried.began.saturating_add(tried.took));
+        let attributes = &mut span.attributes;
+        attributes.push(KeyValue::new("tollgate.upstream", text(&tried.upstream)));
+        attributes.push(KeyValue::new("tollgate.target", text(&tried.target)));
+        attributes.push(KeyValue::new("tollgate.outcome", tried.outcome.label()));
+        if let Some(model) = self.entry.model_of(tried) {
+            attributes.push(KeyValue::new("gen_ai.request.model", text(model)));
+        }
+        if let Some(id) = &tried.upstream_request_id {
+            attributes.push(KeyValue::new("aws.request_id", lossy(id, MOST_NAME)));
+        }
+        if nth > 0 {
+            attributes.push(KeyValue::new("http.request.resend_count", i64::try_from(nth).unwrap_or(i64::MAX)));
+        }
+        if let Some(status) = tried.status {
+            attributes.push(KeyValue::new("http.response.status_code", i64::from(status)));
+        }
+        if let Some(usage) = &tried.usage {
+            used(attributes, usage);
+        }
+        paid(attributes, tried.cost);
+        // Whatever its status was, it did not do.
+        attributes.push(KeyValue::new("error.type", tried.outcome.label()));
+        span.status = Status::error("");
+        span
+    }
+
     /// Our call of AWS. Its id is what AWS was told, so that spans of an agent there hang under it.
-    fn upstream(&self, admitted: Duration) -> SpanData {
+    fn upstream(&self, begins: Duration) -> SpanData {
         let entry = self.entry;
         let end = entry.head.unwrap_or(entry.total);
         let id = SpanId::from(entry.trace.span_id);
-        let mut span = self.span(id, self.root, "upstream".into(), SpanKind::Client, admitted, end);
+        let mut span = self.span(id, self.root, "upstream".into(), SpanKind::Client, begins, end);
         let attributes = &mut span.attributes;
         if let Some(upstream) = entry.upstream {
             attributes.push(KeyValue::new("tollgate.upstream", text(upstream)));
+        }
+        if let Some(target) = entry.target {
+            attributes.push(KeyValue::new("tollgate.target", text(target)));
         }
         if let Some(id) = entry.upstream_request_id {
             attributes.push(KeyValue::new("aws.request_id", lossy(id, MOST_NAME)));
@@ -213,6 +244,11 @@ fn caller(attributes: &mut Vec<KeyValue>, entry: &Entry<'_>) {
     if let Some(reason) = entry.reason {
         attributes.push(KeyValue::new("tollgate.reason", reason.label()));
     }
+    if entry.mirror {
+        attributes.push(KeyValue::new("tollgate.mirror", true));
+    }
+    let names = [("tollgate.route", entry.route), ("tollgate.alias", entry.alias)];
+    attributes.extend(names.into_iter().filter_map(|(key, name)| Some(KeyValue::new(key, text(name?)))));
     if let Some(limit) = entry.limit {
         attributes.push(KeyValue::new("tollgate.limit", text(limit)));
     }
@@ -237,6 +273,14 @@ fn generative_ai(attributes: &mut Vec<KeyValue>, entry: &Entry<'_>) {
     }
     if let Some(first) = entry.first_token {
         attributes.push(KeyValue::new("gen_ai.response.time_to_first_chunk", first.as_secs_f64()));
+    }
+}
+
+fn paid(attributes: &mut Vec<KeyValue>, cost: Cost) {
+    match cost {
+        Cost::Nothing => {}
+        Cost::Priced(sum) => attributes.push(KeyValue::new("tollgate.cost_usd", sum.to_string())),
+        Cost::Unpriced => attributes.push(KeyValue::new("tollgate.unpriced", true)),
     }
 }
 

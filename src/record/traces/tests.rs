@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{Cost, Reason, RequestId};
-use crate::record::tests::{bare, full, principal};
+use crate::record::entry::Tried;
+use crate::record::labels::Attempt;
+use crate::record::tests::{bare, full, given_up, principal};
 
 fn counter() -> IntCounter {
     IntCounter::new("dropped", "d").unwrap()
@@ -148,6 +150,58 @@ fn an_exchange_is_a_tree_of_four_spans() {
 }
 
 #[test]
+fn every_try_that_was_given_up_is_a_span_between_admission_and_the_last() {
+    let id = RequestId::random();
+    let principal = principal("acme", None);
+    let unreachable = Tried {
+        target: "second".into(),
+        model: None,
+        outcome: Attempt::Unreachable,
+        status: None,
+        upstream_request_id: None,
+        began: Duration::from_micros(40_100),
+        took: Duration::from_millis(3),
+        usage: None,
+        cost: Cost::Nothing,
+        ..given_up()
+    };
+    let tried = [given_up(), unreachable];
+    let entry = Entry { status: Some(200), reason: None, client_left: false, tried: &tried, attempts: 3, ..full(&id, &principal) };
+    let spans = spans::of(&entry);
+    let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+    assert_eq!(names[1..], ["admit", "upstream", "upstream", "upstream", "stream"]);
+    let after = |micros: u64| entry.began + Duration::from_micros(micros);
+    let times: Vec<_> = spans[2..5].iter().map(|span| (span.start_time, span.end_time)).collect();
+    assert_eq!(times, [(after(50), after(40_050)), (after(40_100), after(43_100)), (after(43_100), after(812_090))]);
+    assert!(spans[1..].iter().all(|span| span.parent_span_id == spans[0].span_context.span_id()));
+    let [first, second, last] = [2, 3, 4].map(|at| attributes(&spans[at]));
+    for (told, name, value) in [
+        (&first, "tollgate.upstream", "use1"),
+        (&first, "tollgate.target", "first"),
+        (&first, "tollgate.outcome", "exception"),
+        (&first, "error.type", "exception"),
+        (&first, "gen_ai.request.model", "eu.amazon.nova-lite-v1:0"),
+        (&first, "gen_ai.usage.output_tokens", "340"),
+        (&first, "tollgate.cost_usd", "0.0125"),
+        (&first, "aws.request_id", "9c0ffee0"),
+        (&first, "http.response.status_code", "200"),
+        (&second, "tollgate.outcome", "unreachable"),
+        (&second, "http.request.resend_count", "1"),
+        (&second, "gen_ai.request.model", "amazon.nova-lite-v1:0"),
+        (&last, "http.request.resend_count", "2"),
+        (&last, "tollgate.target", "canary"),
+    ] {
+        assert_eq!(told.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!second.contains_key("gen_ai.usage.output_tokens") && !first.contains_key("http.request.resend_count"));
+    let failed: Vec<_> = spans.iter().map(|span| span.status != Status::Unset).collect();
+    assert_eq!(failed, [false, false, true, true, false, false], "the client was answered well");
+    assert_eq!(attributes(&spans[0])["gen_ai.usage.output_tokens"], "340", "the answer's alone");
+    let many = vec![given_up(); 100];
+    assert_eq!(spans::of(&Entry { tried: &many, ..entry }).len(), 4 + 16);
+}
+
+#[test]
 fn a_refusal_is_one_span_and_a_failure_only_where_it_is_ours() {
     let id = RequestId::random();
     let refused = |status, reason| spans::of(&Entry { status: Some(status), reason: Some(reason), complete: true, ..bare(&id) });
@@ -211,7 +265,8 @@ fn the_contract_names_every_attribute_and_every_span() {
     let id = RequestId::random();
     let principal = principal("acme", Some("ada"));
     let failed = full(&id, &principal);
-    for entry in [failed, Entry { cost: Cost::Unpriced, ..failed }] {
+    let tried = [given_up(), given_up()];
+    for entry in [failed, Entry { cost: Cost::Unpriced, mirror: true, tried: &tried, ..failed }] {
         for span in spans::of(&entry).iter().skip(1) {
             assert!(contract.contains(&format!("| `{}` |", span.name)), "{}", span.name);
         }

@@ -81,7 +81,7 @@ fn a_batch_that_is_there_already_is_not_written_again() {
     let (id, ada, usage) = (RequestId::random(), principal("acme", None), used(1, 1));
     let entry = answered(&id, &ada, &usage);
     let mut batch = Batch::default();
-    batch.add(Names::of(&entry, &ada), &entry, true, Bounds::USUAL);
+    batch.add(Names::of(&entry).unwrap(), &entry, true, Bounds::USUAL);
     // As after a commit whose end was not told.
     store.write(&batch, 1, now()).unwrap();
     store.write(&batch, 1, now()).unwrap();
@@ -106,10 +106,10 @@ fn beyond_the_bounds_names_become_other_then_exchanges_are_lost_and_both_are_cou
     {
         let principal = principal(tenant, None);
         let entry = Entry { model: Some(model), ..answered(&id, &principal, &usage) };
-        let taken = queue.waiting.add(Names::of(&entry, &principal), &entry, true, bounds);
+        let taken = queue.waiting.add(Names::of(&entry).unwrap(), &entry, true, bounds);
         counts.0 += u32::from(taken.folded);
         counts.1 += u32::from(taken.usage_lost);
-        counts.2 += u32::from(taken.exchange_lost);
+        counts.2 += u32::try_from(taken.singles_lost).unwrap();
     }
     drop(queue);
     // Folded: a4, a5, b1, a6. Lost: c1, d1.

@@ -56,7 +56,7 @@ fn what_is_too_old_is_deleted_in_steps_and_what_is_not_stays() {
     for age in [DAY * 402, DAY * 401, DAY * 399, DAY * 8, DAY * 6, Duration::ZERO] {
         let entry = Entry { began: now() - age, ..answered(&id, &ada, &usage) };
         for _ in 0..4_000 {
-            batch.add(Names::of(&entry, &ada), &entry, true, Bounds::USUAL);
+            batch.add(Names::of(&entry).unwrap(), &entry, true, Bounds::USUAL);
         }
     }
     store.write(&batch, 1, now()).unwrap();

@@ -6,6 +6,7 @@ mod quotas;
 mod reconciling;
 mod stops;
 mod summing;
+mod tried;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -105,7 +105,7 @@ fn readers_see_whole_batches_while_the_writer_writes() {
                 let mut queue = ledger.shared.queue.lock();
                 for model in ["m", "n"] {
                     let entry = Entry { model: Some(model), ..answered(&id, &ada, &usage) };
-                    queue.waiting.add(Names::of(&entry, &ada), &entry, true, Bounds::USUAL);
+                    queue.waiting.add(Names::of(&entry).unwrap(), &entry, true, Bounds::USUAL);
                 }
                 drop(queue);
                 assert!(ledger.flush(PATIENCE));

@@ -7,6 +7,8 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::record::entry::Tried;
+use crate::record::labels::Attempt;
 
 /// A line of a log, as Bedrock writes it.
 fn line(id: &str, seconds: u64, counts: [u64; 4]) -> Value {
@@ -71,6 +73,32 @@ fn where_all_is_the_same_nothing_drifts() {
     let row =
         |estimated, calls| Compared { tenant: "acme".into(), model: "m".into(), estimated, ledger: counted(calls), aws: counted(calls) };
     assert_eq!(found.compared, [row(false, 3), row(true, 1)]);
+    assert!(found.only_aws.is_empty() && found.only_ledger.is_empty() && !found.drifts(0));
+}
+
+#[test]
+fn a_try_that_was_given_up_is_a_request_of_its_own_as_it_is_in_the_log_of_aws() {
+    let dir = Dir::new();
+    let (ledger, _) = start(&dir.file());
+    let (id, ada, usage, of_try) = (RequestId::random(), principal("acme", None), used(10, 4), used(10, 1));
+    let tried = Tried {
+        target: "first".into(),
+        upstream: "use1".into(),
+        model: None,
+        outcome: Attempt::Exception,
+        status: Some(200),
+        upstream_request_id: Some(b"tried".as_slice().into()),
+        began: Duration::ZERO,
+        took: Duration::from_secs(1),
+        usage: Some(of_try),
+        cost: Cost::Nothing,
+    };
+    ledger.note(&Entry { tried: &[tried], upstream_request_id: Some(b"answered"), ..answered(&id, &ada, &usage) });
+    assert!(ledger.flush(PATIENCE));
+    write(&dir, "l.json", &[line("tried", 0, [10, 1, 0, 0]), line("answered", 0, [10, 4, 0, 0])]);
+    let found = compare(&dir).unwrap();
+    let both = Counted { calls: 2, input: 20, output: 5, ..Counted::default() };
+    assert_eq!((found.compared.len(), found.compared[0].ledger, found.compared[0].aws), (1, both, both));
     assert!(found.only_aws.is_empty() && found.only_ledger.is_empty() && !found.drifts(0));
 }
 

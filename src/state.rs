@@ -21,6 +21,7 @@ use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, RecordError, Recorder};
 use crate::routes::Routes;
+use crate::upstreams::health::Healths;
 use crate::upstreams::{UpstreamError, Upstreams};
 
 /// So many callers may have a bucket of their own (75 to 85 MB of them); what comes beyond shares one, loudly.
@@ -75,6 +76,8 @@ pub struct Live {
     pub grants: Arc<Grants>,
     /// Where grants are made and revoked; none without a ledger.
     pub grant_book: Option<Arc<GrantBook>>,
+    /// How each upstream is.
+    pub healths: Arc<Healths>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// Every count.
@@ -103,6 +106,7 @@ impl Live {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
             grants,
             grant_book,
+            healths: Healths::new(),
             bodies: BodyMemory::new(config.firewall.body_memory),
             recorder,
             metrics,

@@ -5,6 +5,7 @@
 mod figures;
 mod levels;
 mod limits;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,8 @@ pub use self::figures::{Distribution, Figures};
 use self::levels::Sample;
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
+pub use self::upstreams::UpstreamLevel;
+use self::upstreams::Upstreams;
 
 use super::access_log::Faults;
 use super::entry::Entry;
@@ -70,6 +73,7 @@ pub struct Metrics {
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
     limits: Limits,
+    upstreams: Upstreams,
     config_version: GaugeVec,
     config_loaded: Gauge,
 }
@@ -163,6 +167,7 @@ impl Metrics {
             jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
             limits: Limits::build(&families),
+            upstreams: Upstreams::build(&families),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -271,6 +276,7 @@ impl Metrics {
         for sample in samples.iter() {
             sample.take();
         }
+        self.upstreams.take();
         self.credential_expiry.reset();
         for (upstream, expiry) in self.expiries.lock().iter() {
             let left = match expiry.duration_since(now) {

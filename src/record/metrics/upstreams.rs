@@ -73,3 +73,39 @@ impl Metrics {
         self.upstreams.budget_exhausted.inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn every_upstream_that_is_configured_is_shown_and_none_that_is_gone() {
+        let metrics = Metrics::new();
+        let lines = || -> Vec<String> {
+            let text = metrics.render(SystemTime::UNIX_EPOCH);
+            text.lines().filter(|line| line.starts_with("tollgate_upstream_") && line.contains("upstream=")).map(str::to_owned).collect()
+        };
+        assert_eq!(lines(), [""; 0], "nobody was said to know");
+        let level = |upstream: &str| UpstreamLevel { upstream: upstream.into(), ejected: true, throttled: 3, ejections: [1, 2, 0, 4] };
+        metrics.upstreams(move || vec![level("use1"), UpstreamLevel { ejected: false, ..level("usw2") }]);
+        for _ in 0..2 {
+            let shown = lines();
+            assert_eq!(shown.len(), 12, "{shown:?}");
+            for line in [
+                r#"tollgate_upstream_ejected{upstream="use1"} 1"#,
+                r#"tollgate_upstream_ejected{upstream="usw2"} 0"#,
+                r#"tollgate_upstream_throttled{upstream="use1"} 3"#,
+                r#"tollgate_upstream_ejections_total{upstream="use1",why="failures"} 1"#,
+                r#"tollgate_upstream_ejections_total{upstream="use1",why="error_rate"} 2"#,
+                r#"tollgate_upstream_ejections_total{upstream="use1",why="first_byte"} 0"#,
+                r#"tollgate_upstream_ejections_total{upstream="usw2",why="probe"} 4"#,
+            ] {
+                assert!(shown.iter().any(|shown| shown == line), "no {line} in {shown:?}");
+            }
+        }
+        metrics.upstreams(move || vec![level("usw2")]);
+        assert!(lines().len() == 6 && lines().iter().all(|line| line.contains("usw2")));
+    }
+}

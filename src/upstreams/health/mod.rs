@@ -155,6 +155,7 @@ impl Health {
     }
 
     /// What a try came to, and what that changes. What a [`Probe`] came to is told to the probe; [`Verdict::told`] knows which.
+    #[must_use = "a change is to be logged"]
     pub fn told(&self, model: Option<&str>, outcome: Outcome, now: Instant) -> Option<Change> {
         let sent = match outcome {
             Outcome::Answered { first_byte, .. } => now.checked_sub(first_byte),
@@ -262,6 +263,7 @@ impl Health {
 
 impl Verdict {
     /// Tells what the try that followed this verdict of `health` came to, and hands back what that changes.
+    #[must_use = "a change is to be logged"]
     pub fn told(self, health: &Health, model: Option<&str>, outcome: Outcome, now: Instant) -> Option<Change> {
         match self {
             Self::Probe(probe) => probe.told(model, outcome, now),
@@ -272,6 +274,7 @@ impl Verdict {
 
 impl Probe {
     /// What the probe came to: the upstream is readmitted, or ejected for longer. Any answer counts as well that is no failure and not slow.
+    #[must_use = "a change is to be logged"]
     pub fn told(self, model: Option<&str>, outcome: Outcome, now: Instant) -> Option<Change> {
         self.health.hear(By::Probe(self.number), model, outcome, now)
     }
@@ -295,10 +298,10 @@ impl Judged {
         match outcome {
             Outcome::Throttled { retry_after } => Self::Throttled(retry_after),
             Outcome::Answered { status: 429, .. } => Self::Throttled(None),
-            Outcome::Unreachable | Outcome::TimedOut | Outcome::Broken => Self::Failed,
-            // 501 and 505 say something of the request (RFC 9110, 15.6.2 and 15.6.6).
-            Outcome::Answered { status: 501 | 505, .. } => Self::Well,
-            Outcome::Answered { status: 500.., .. } => Self::Failed,
+            // 501 and 505 say something of the request (RFC 9110, sections 15.6.2 and 15.6.6).
+            Outcome::Answered { status: 500 | 502..=504 | 506.., .. } | Outcome::Unreachable | Outcome::TimedOut | Outcome::Broken => {
+                Self::Failed
+            }
             Outcome::Answered { first_byte, .. } => match rule.first_byte {
                 Some(bound) if first_byte.as_nanos() > bound.as_nanos() => Self::Slow,
                 Some(_) | None => Self::Well,

@@ -50,34 +50,42 @@ proptest! {
     ) {
         let (budget, begin) = (RetryBudget::new(Budget { percent, min_per_second }), start());
         let mut time = 0_u64;
-        let (mut requests, mut retries) = (Vec::new(), Vec::new());
+        // When, and how many.
+        let (mut requests, mut retries) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
         let mut refused = Vec::new();
         for event in events {
             let now = begin + Duration::from_millis(time);
             match event {
                 Event::Wait(wait) => time += wait,
-                Event::Requests(count) => (0..count).for_each(|_| {
-                    budget.deposit(now);
-                    requests.push(time);
-                }),
-                Event::Retries(count) => (0..count).for_each(|_| {
-                    if budget.withdraw(now) { retries.push(time) } else { refused.push((time, requests.len(), retries.len())) }
-                }),
+                Event::Requests(count) => {
+                    (0..count).for_each(|_| budget.deposit(now));
+                    requests.push((time, count.into()));
+                }
+                Event::Retries(count) => {
+                    let taken = (0..count).take_while(|_| budget.withdraw(now)).count();
+                    retries.push((time, u64::try_from(taken).unwrap()));
+                    if taken < count.into() {
+                        refused.push((time, requests.len(), retries.len()));
+                    }
+                }
             }
         }
         let (percent, floor) = (u64::from(percent), u64::from(min_per_second) * 10);
-        let within = |all: &[u64], from: u64, to: u64| u64::try_from(all.iter().filter(|at| (from..=to).contains(*at)).count()).unwrap();
-        // Of each nine seconds that end with a retry, against the ten before that.
-        for end in &retries {
-            let (tried, asked) = (within(&retries, end.saturating_sub(9_000) + 1, *end), within(&requests, end.saturating_sub(10_000), *end));
+        let within = |all: &[(u64, u64)], from: u64, to: u64| -> u64 {
+            all.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, count)| count).sum()
+        };
+        // Of each nine seconds that end with retries, against the ten before that.
+        for (end, _) in retries.iter().filter(|(_, count)| *count > 0) {
+            let tried = within(&retries, end.saturating_sub(8_999), *end);
+            let asked = within(&requests, end.saturating_sub(10_000), *end);
             prop_assert!(tried * 100 <= asked * percent + floor * 100, "{tried} retries, {asked} requests until {end}");
         }
         // And of all time.
-        let (tried, asked) = (u64::try_from(retries.len()).unwrap(), u64::try_from(requests.len()).unwrap());
-        prop_assert!(tried * 100 <= asked * percent + (time / 10_000 + 2) * floor * 100, "{tried} retries, {asked} requests in {time} ms");
-        // Nor is one refused that fits, by a count of whole ten seconds of retries and of nine of requests.
+        let (tried, asked) = (within(&retries, 0, time), within(&requests, 0, time));
+        prop_assert!(tried * 100 <= asked * percent + (time / 9_000 + 1) * floor * 100, "{tried} retries, {asked} requests in {time} ms");
+        // Nor is one refused that fits, by a count of ten whole seconds of retries and of nine of requests.
         for (at, asked_before, tried_before) in refused {
-            let asked = within(&requests[..asked_before], at.saturating_sub(9_000) + u64::from(at >= 9_000), at);
+            let asked = within(&requests[..asked_before], at.saturating_sub(8_999), at);
             let tried = within(&retries[..tried_before], at.saturating_sub(10_000), at);
             prop_assert!((tried + 1) * 100 > asked * percent + floor * 100, "{tried} retries, {asked} requests at {at}");
         }

@@ -179,7 +179,7 @@ fn a_changed_rule_keeps_what_is_known_and_one_that_is_gone_is_forgotten() {
     let before = healths.of(&name, &rule);
     assert!(Arc::ptr_eq(&before, &healths.of(&name, &rule)));
     eject(&before, now);
-    before.told(Some("m"), Outcome::Throttled { retry_after: Some(seconds(60)) }, now);
+    assert_eq!(before.told(Some("m"), Outcome::Throttled { retry_after: Some(seconds(60)) }, now), None);
     let after = healths.of(&name, &Config::On(HealthRule { failures: Some(1), window: seconds(5), ..HealthRule::default() }));
     assert!(matches!(after.ask(None, now), Verdict::Ejected { .. }));
     let levels = healths.levels(now);

@@ -22,7 +22,7 @@ fn a_retry_after_is_honoured_up_to_the_longest_time() {
 #[test]
 fn a_call_that_names_no_model_is_left_alone_by_itself() {
     let (health, now) = (health(HealthRule::default()), start());
-    health.told(None, Outcome::Throttled { retry_after: None }, now);
+    assert_eq!(health.told(None, Outcome::Throttled { retry_after: None }, now), None);
     assert!(matches!(health.ask(None, now), Verdict::Throttled { .. }));
     assert!(matches!(health.ask(Some(""), now), Verdict::Fit));
 }
@@ -38,7 +38,7 @@ fn many_that_were_under_way_are_one_throttling() {
 fn asking_takes_no_lock_again_once_all_throttling_is_long_over() {
     let (health, now) = (health(HealthRule::default()), start());
     let concerns = || health.standing.concerns.load(std::sync::atomic::Ordering::Relaxed);
-    health.told(Some("m"), Outcome::Throttled { retry_after: None }, now);
+    assert_eq!(health.told(Some("m"), Outcome::Throttled { retry_after: None }, now), None);
     assert_eq!(concerns(), 1);
     assert!(matches!(health.ask(Some("n"), now + seconds(32)), Verdict::Fit));
     assert_eq!(concerns(), 0);

@@ -21,8 +21,9 @@ use crate::identity::{Keyring, Renewal};
 use crate::limits::{Now, Standing};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
-use crate::record::{KeyFetch, Level, LimitLevel};
+use crate::record::{KeyFetch, Level, LimitLevel, UpstreamLevel};
 use crate::state::{BuildError, Live, Snapshot};
+use crate::upstreams::health::HealthLevel;
 use crate::upstreams::{Addresses, REFRESH, Upstream};
 
 /// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
@@ -204,6 +205,7 @@ impl Running {
             };
             limits.standing(subject, Now::of(&clock)).into_iter().map(level).collect()
         });
+        live.healths.follow(&config.upstreams);
         live.metrics.config_loaded(&config.version, live.clock.wall());
     }
 
@@ -217,6 +219,11 @@ impl Running {
         self.live.metrics.sample(Level::LimitOverflow, move || buckets.overflowed());
         let buckets = Arc::clone(&self.live.buckets);
         self.live.metrics.sample(Level::LimitWaiting, move || buckets.waiting());
+        let (healths, clock) = (Arc::clone(&self.live.healths), self.live.clock.clone());
+        self.live.metrics.health(move || {
+            let level = |HealthLevel { upstream, ejected, throttled, ejections }| UpstreamLevel { upstream, ejected, throttled, ejections };
+            healths.levels(clock.monotonic()).into_iter().map(level).collect()
+        });
     }
 
     /// Runs `task` until everything ends.

@@ -25,6 +25,7 @@ use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, RecordError, Recorder};
 use crate::routes::Routes;
+use crate::upstreams::health::Healths;
 use crate::upstreams::{UpstreamError, Upstreams};
 
 /// So many callers may have a bucket of their own (75 to 85 MB of them); what comes beyond shares one, loudly.
@@ -83,6 +84,8 @@ pub struct Live {
     pub stops: Arc<Stops>,
     /// Where stops are made and lifted.
     pub stop_book: Arc<StopBook>,
+    /// How each upstream is.
+    pub healths: Arc<Healths>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// Every count.
@@ -116,6 +119,7 @@ impl Live {
             grant_book,
             stops,
             stop_book,
+            healths: Healths::new(),
             bodies: BodyMemory::new(config.firewall.body_memory),
             recorder,
             metrics,

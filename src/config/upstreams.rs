@@ -1,10 +1,13 @@
 //! `upstreams`: the AWS regions and accounts that calls go to, by name.
 
+mod health;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::reader::{Checked, FromValue, Map, Name, Value};
+pub use health::{Budget, Health, HealthRule};
 
 /// One region of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct Upstream {
     pub credentials: Credentials,
     /// A PEM bundle that server certificates must chain to, instead of the system's roots (private endpoints, tests).
     pub ca: Option<PathBuf>,
+    /// When it is left alone for a while.
+    pub health: Health,
 }
 
 /// A fixed endpoint: `http(s)://host[:port]`, without a path.
@@ -74,6 +79,7 @@ impl Upstream {
         let dual_stack = map.or("dual_stack", false);
         let credentials = map.or("credentials", Credentials::DefaultChain);
         let ca = map.optional("ca");
+        let health = map.or("health", Health::default());
         map.finish()?;
         well_named?;
         Ok(Self {
@@ -84,6 +90,7 @@ impl Upstream {
             dual_stack: dual_stack?,
             credentials: credentials?,
             ca: ca?,
+            health: health?,
         })
     }
 }

@@ -5,6 +5,7 @@
 mod figures;
 mod levels;
 mod limits;
+mod health;
 pub(super) mod upstreams;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub use self::figures::{Distribution, Figures};
 use self::levels::Sample;
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
+use self::health::Health;
+pub use self::health::UpstreamLevel;
 use self::upstreams::Upstreams;
 
 use super::access_log::Faults;
@@ -73,6 +76,7 @@ pub struct Metrics {
     samples: Mutex<Vec<Sample>>,
     limits: Limits,
     stops: IntGaugeVec,
+    health: Health,
     config_version: GaugeVec,
     config_loaded: Gauge,
 }
@@ -166,6 +170,7 @@ impl Metrics {
             samples: Mutex::default(),
             limits: Limits::build(&families),
             stops: levels::stops(&families),
+            health: Health::build(&families),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -271,6 +276,7 @@ impl Metrics {
         for sample in samples.iter() {
             sample.take();
         }
+        self.health.take();
         self.credential_expiry.reset();
         for (upstream, expiry) in self.expiries.lock().iter() {
             let left = match expiry.duration_since(now) {

@@ -65,7 +65,7 @@ fn partition(region: &str) -> &'static Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::upstreams::{Credentials, Endpoint};
+    use crate::config::upstreams::{Credentials, Endpoint, Health};
 
     fn upstream(region: &str) -> Upstream {
         Upstream {
@@ -76,6 +76,7 @@ mod tests {
             dual_stack: false,
             credentials: Credentials::DefaultChain,
             ca: None,
+            health: Health::Off,
         }
     }
 

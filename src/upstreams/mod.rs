@@ -5,6 +5,7 @@
 mod addresses;
 mod credentials;
 mod headers;
+pub mod health;
 mod hosts;
 mod signature;
 #[cfg(test)]

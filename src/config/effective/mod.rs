@@ -4,6 +4,7 @@
 //! compile until it is shown here. A secret is `***`; so are, of a URL, user and password, query and fragment. Most secrets stand in files of their
 //! own, and only the path is shown.
 
+mod health;
 mod identity;
 mod limits;
 mod routes;
@@ -204,7 +205,7 @@ impl Shown for Operation {
 impl Shown for Upstream {
     fn shown(&self) -> Value {
         // The name is the key that it stands under.
-        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca } = self;
+        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca, health } = self;
         let fixed = match credentials {
             // What it finds is the environment's, and not configured.
             Credentials::DefaultChain => None,
@@ -222,6 +223,7 @@ impl Shown for Upstream {
             .with("dual_stack", dual_stack)
             .some("credentials", fixed.as_ref())
             .some("ca", ca.as_ref())
+            .with("health", health)
             .done()
     }
 }

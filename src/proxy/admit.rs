@@ -106,7 +106,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
     let admission = turn::take(session, exchange, &ask).await?;
 
-    Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission) })
+    Ok(Admitted { call, body, plan, upstream, endpoint, keys: None, admission: Some(admission) })
 }
 
 /// Who calls, as far as the head tells.

@@ -17,7 +17,7 @@ use crate::record::InFlight;
 use crate::reply::Meter;
 use crate::routes::Plan;
 use crate::state::Live;
-use crate::upstreams::{Endpoint, Upstream};
+use crate::upstreams::{Endpoint, Keys, Upstream};
 
 /// The context that Pingora carries through the hooks.
 pub struct Exchange {
@@ -73,6 +73,8 @@ pub(super) struct Admitted {
     pub(super) plan: Arc<Plan>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) endpoint: Arc<Endpoint>,
+    /// What this attempt is signed with.
+    pub(super) keys: Option<Arc<Keys>>,
     /// What the call took of the limits; settled when it ends, and gone then.
     pub(super) admission: Option<Admission>,
 }

@@ -104,11 +104,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
+        let admitted = exchange.admitted.as_mut().ok_or_else(unadmitted)?;
+        let principal = exchange.known.principal.as_deref().ok_or_else(unadmitted)?;
         // Before a connection is made: what can't be signed opens none.
-        send::keys(admitted, &self.live.clock)?;
+        admitted.keys = Some(send::keys(admitted, principal, &self.live.clock).await?);
         exchange.progress.attempts += 1;
         exchange.progress.connecting = Some(exchange.elapsed());
+        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
         let (upstream, service, timeouts) = (&admitted.upstream, admitted.call.service.prefix, admitted.plan.timeouts);
         let peers = &exchange.plane.peers;
         let first = exchange.progress.attempts == 1;

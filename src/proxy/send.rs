@@ -8,7 +8,7 @@ use pingora::http::RequestHeader;
 use pingora::{OrErr, Result};
 
 use super::exchange::Admitted;
-use crate::domain::{Clock, Reason, Rejection, Trace};
+use crate::domain::{Clock, Principal, Reason, Rejection, Trace};
 use crate::upstreams::{Fate, Keys, Request, fate};
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -19,7 +19,7 @@ const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Option<&Trace>, clock: &Clock) -> Result<()> {
     let Admitted { call, body, endpoint, .. } = admitted;
     let now = clock.wall();
-    let keys = keys(admitted, clock)?;
+    let keys = admitted.keys.as_ref().ok_or_else(super::unadmitted)?;
 
     strip(head);
     if call.query.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Opti
         covered.sort_by_key(|(name, _)| *name);
         let request =
             Request { method: head.method.as_str(), path: &call.path, query: &call.query, headers: &covered, payload: &body.sha256 };
-        endpoint.signer.sign(&keys, &request, now)
+        endpoint.signer.sign(keys, &request, now)
     };
     head.insert_header(DATE, signed.date)?;
     if let Some(token) = &keys.session_token {
@@ -65,11 +65,11 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Opti
     Ok(())
 }
 
-/// The keys to sign with.
-pub(super) fn keys(admitted: &Admitted, clock: &Clock) -> Result<Arc<Keys>, Rejection> {
-    admitted.upstream.credentials.current(clock.wall()).ok_or_else(|| {
+/// The keys to sign a call of `principal` with: it waits where they are its own, and still to be had.
+pub(super) async fn keys(admitted: &Admitted, principal: &Principal, clock: &Clock) -> Result<Arc<Keys>, Rejection> {
+    admitted.upstream.credentials.keys(principal, clock.wall()).await.map_err(|why| {
         let message = "the gateway has no AWS credentials at the moment";
-        Rejection::new(Reason::NoCredentials, message).retry_after(Duration::from_secs(5))
+        Rejection::new(Reason::NoCredentials, message).retry_after(Duration::from_secs(5)).because(why)
     })
 }
 

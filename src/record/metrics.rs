@@ -63,6 +63,8 @@ pub struct Metrics {
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
     expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
+    sts_calls: IntCounterVec,
+    sts_sessions: GaugeVec,
     jwks_fetches: IntCounterVec,
     jwks_age: GaugeVec,
     /// When the keys of an issuer were last fetched, by its name in the configuration.
@@ -151,6 +153,15 @@ impl Metrics {
                 &["upstream"],
             ))),
             expiries: Mutex::default(),
+            sts_calls: families.counters(
+                "tollgate_sts_calls_total",
+                "Questions to STS for a session of an upstream's role.",
+                &["upstream", "outcome"],
+            ),
+            sts_sessions: families.register(known_good(GaugeVec::new(
+                Opts::new("tollgate_sts_sessions", "Sessions held of the role of an upstream whose sessions are tagged."),
+                &["upstream"],
+            ))),
             jwks_fetches: families.counters(
                 "tollgate_jwks_fetches_total",
                 "Attempts to have the keys of an issuer of tokens.",

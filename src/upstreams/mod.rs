@@ -116,8 +116,8 @@ impl Upstreams {
 
 impl Upstream {
     fn build(config: &Config) -> Result<Self, UpstreamError> {
-        let credentials = Credentials::build(config)
-            .map_err(|source| UpstreamError::Credentials { upstream: Arc::clone(&config.name), source })?;
+        let credentials =
+            Credentials::build(config).map_err(|source| UpstreamError::Credentials { upstream: Arc::clone(&config.name), source })?;
         let mut addresses: HashMap<Host, Arc<Addresses>> = HashMap::new();
         let endpoints = SERVICES.iter().map(|service| {
             let host = Host::of(config, service);

@@ -22,12 +22,7 @@ impl Shown for Upstream {
                 section.with("endpoint", &by_service)
             }
         };
-        section
-            .with("fips", fips)
-            .with("dual_stack", dual_stack)
-            .some("credentials", credentials.as_ref())
-            .some("ca", ca.as_ref())
-            .done()
+        section.with("fips", fips).with("dual_stack", dual_stack).some("credentials", credentials.as_ref()).some("ca", ca.as_ref()).done()
     }
 }
 

@@ -195,7 +195,10 @@ fn external_id(value: &Value<'_>) -> Checked<String> {
     if is_one {
         return Ok(text.to_owned());
     }
-    value.refuse_with("not an external id", "it has 2 to 1224 ASCII letters, digits and `_+=,.@:/-`, and is put in quotes where it is a number")
+    value.refuse_with(
+        "not an external id",
+        "it has 2 to 1224 ASCII letters, digits and `_+=,.@:/-`, and is put in quotes where it is a number",
+    )
 }
 
 fn session_name(value: &Value<'_>) -> Checked<String> {
@@ -216,7 +219,8 @@ fn duration(value: &Value<'_>) -> Checked<Duration> {
     if whole && (Duration::from_mins(15)..=Duration::from_hours(12)).contains(&duration) {
         return Ok(duration);
     }
-    value.refuse_with(format!("{} is not how long a session may last", value.quoted()), "`15m` to `12h`, and no longer than the role allows")
+    value
+        .refuse_with(format!("{} is not how long a session may last", value.quoted()), "`15m` to `12h`, and no longer than the role allows")
 }
 
 fn sts_endpoint(value: &Value<'_>) -> Checked<Endpoint> {
@@ -259,7 +263,12 @@ fn session_tag(key: &str, value: &Value<'_>, taken: &mut Vec<String>) -> Checked
     };
     let word = value.text()?;
     let attribute = Attribute::ALL.into_iter().find(|attribute| attribute.word() == word).map_or_else(
-        || value.refuse_with(format!("{} is nothing that a principal has", value.quoted()), suggest(word, &Attribute::ALL.map(Attribute::word))),
+        || {
+            value.refuse_with(
+                format!("{} is nothing that a principal has", value.quoted()),
+                suggest(word, &Attribute::ALL.map(Attribute::word)),
+            )
+        },
         Ok,
     );
     Ok((key?, attribute?))

@@ -48,7 +48,10 @@ impl FromValue for Endpoints {
         }
         let map = value.map()?;
         if map.named().is_empty() {
-            return value.refuse_with("names no service", "as in `{ bedrock-runtime: \"https://…\" }`; without the key, all are at the region's hosts");
+            return value.refuse_with(
+                "names no service",
+                "as in `{ bedrock-runtime: \"https://…\" }`; without the key, all are at the region's hosts",
+            );
         }
         let endpoints: Vec<Checked<_>> = map.named().iter().map(|(service, value)| by_service(service, value)).collect();
         endpoints.into_iter().collect::<Checked<_>>().map(Self::ByService)

@@ -162,9 +162,7 @@ impl Base {
 impl Asked {
     async fn provider(&self) -> SharedCredentialsProvider {
         match self {
-            Self::Chain(region) => {
-                SharedCredentialsProvider::new(DefaultCredentialsChain::builder().region(region.clone()).build().await)
-            }
+            Self::Chain(region) => SharedCredentialsProvider::new(DefaultCredentialsChain::builder().region(region.clone()).build().await),
             Self::Profile(name, reach) => SharedCredentialsProvider::new(
                 ProfileFileCredentialsProvider::builder().profile_name(name.to_string()).configure(reach).build(),
             ),

@@ -50,11 +50,15 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(upstream: Arc<str>, tags: Tags) -> Self {
+        Self::with_room_for(MOST, upstream, tags)
+    }
+
+    pub(super) fn with_room_for(most: usize, upstream: Arc<str>, tags: Tags) -> Self {
         Self {
             upstream,
             tags,
             table: RwLock::default(),
-            most: MOST,
+            most,
             full_until: AtomicU64::new(0),
             wanted: Mutex::default(),
             asked: Notify::new(),
@@ -134,7 +138,7 @@ impl Sessions {
         self.asked.notify_one();
     }
 
-    fn next(&self) -> Option<Arc<Session>> {
+    pub(super) fn next(&self) -> Option<Arc<Session>> {
         self.wanted.lock().pop_front()
     }
 
@@ -167,7 +171,7 @@ impl Sessions {
     }
 
     /// Has those renewed whose time has come, and forgets those that nobody used.
-    fn sweep(&self, now: SystemTime) {
+    pub(super) fn sweep(&self, now: SystemTime) {
         let mut over = Vec::new();
         for session in self.table.read().values() {
             match session.state(now) {

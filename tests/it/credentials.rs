@@ -78,18 +78,10 @@ upstreams:
             .collect()
     }
 
-    /// Turns the clock by steps until `condition` holds: the background task sleeps by that clock.
-    async fn turn_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        eventually(what, || {
-            self.clock.advance(Duration::from_secs(1));
-            condition()
-        })
-        .await;
-    }
-
-    /// The same, for up to a minute of that clock: what is still there shall not expire meanwhile. The task is given the time of a call between two steps.
-    async fn turn_a_minute_until(&self, what: &str, condition: impl Fn() -> bool) {
-        for _ in 0..12 {
+    /// Turns the clock until `condition` holds, by so many minutes at most: the background task sleeps by that clock, and what is there shall not expire
+    /// meanwhile. The task is given the time of a call between two steps.
+    async fn turn_until(&self, minutes: u32, what: &str, condition: impl Fn() -> bool) {
+        for _ in 0..minutes * 12 {
             if condition() {
                 return;
             }
@@ -191,13 +183,13 @@ async fn a_session_that_is_used_is_renewed_early_and_one_that_is_not_is_forgotte
     stage.clock.advance(Duration::from_secs(1));
     assert_eq!(stage.call("used").await.status, 200);
     stage.clock.advance(Duration::from_mins(56));
-    stage.turn_a_minute_until("the used one is renewed", || stage.sts.asked().len() == 3).await;
+    stage.turn_until(1, "the used one is renewed", || stage.sts.asked().len() == 3).await;
     assert_eq!(stage.sts.asked()[2].tags()["tenant"], "used");
     eventually("it is there", || stage.world.metric(r#"tollgate_sts_calls_total{outcome="granted"}"#) == 3.0).await;
     assert_eq!(stage.call("used").await.status, 200);
     assert_eq!(stage.signed_with(), ["ASIA0", "ASIA1", "ASIA0", "ASIA2"]);
     stage.clock.advance(Duration::from_mins(5));
-    stage.turn_a_minute_until("the other is forgotten once it has expired", || stage.world.metric("tollgate_sts_sessions") == 1.0).await;
+    stage.turn_until(1, "the other is forgotten once it has expired", || stage.world.metric("tollgate_sts_sessions") == 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +199,7 @@ async fn while_sts_is_away_calls_go_on_until_their_session_expires_and_again_onc
     stage.sts.say(Say::HangUp);
     stage.clock.advance(Duration::from_mins(58));
     assert_eq!(stage.call("acme").await.status, 200, "the last good keys");
-    stage.turn_a_minute_until("it is asked in vain", || stage.world.metrics().contains(r#"outcome="unreachable""#)).await;
+    stage.turn_until(1, "it is asked in vain", || stage.world.metrics().contains(r#"outcome="unreachable""#)).await;
     stage.clock.advance(Duration::from_mins(3));
     is_refused(&stage.call("acme").await);
     assert!(stage.signed_with().iter().all(|key| key == "ASIA0"));
@@ -232,9 +224,9 @@ async fn without_tags_one_session_serves_all_and_the_gateway_is_ready_once_it_is
     assert_eq!(stage.call("acme").await.status, 200);
     stage.clock.advance(Duration::from_mins(3));
     is_refused(&stage.call("acme").await);
-    stage.turn_until("unready", || stage.world.gateway.readiness().check().is_err()).await;
+    stage.turn_until(10, "unready", || stage.world.gateway.readiness().check().is_err()).await;
     stage.sts.say(Say::Grant);
-    stage.turn_until("ready again", || stage.world.gateway.readiness().check().is_ok()).await;
+    stage.turn_until(10, "ready again", || stage.world.gateway.readiness().check().is_ok()).await;
     assert_eq!(stage.call("acme").await.status, 200);
     assert_eq!(stage.signed_with().last().unwrap(), "ASIA1");
 }

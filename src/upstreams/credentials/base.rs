@@ -44,7 +44,7 @@ enum Asked {
     /// The AWS default provider chain, asked with this region.
     Chain(Region),
     /// A profile of the AWS configuration files.
-    Profile(Box<str>, ProviderConfig),
+    Profile { name: Box<str>, region: Region, fips: bool },
 }
 
 impl Base {
@@ -53,11 +53,7 @@ impl Base {
         let region = Region::new(upstream.region.clone());
         let (source, keys) = match config {
             Config::DefaultChain => (Source::Asked(Asked::Chain(region)), None),
-            Config::Profile(name) => {
-                // A profile may lead on to a role of its own, and so to STS.
-                let reach = ProviderConfig::without_region().with_region(Some(region)).with_use_fips(Some(upstream.fips));
-                (Source::Asked(Asked::Profile(name.as_str().into(), reach)), None)
-            }
+            Config::Profile(name) => (Source::Asked(Asked::Profile { name: name.as_str().into(), region, fips: upstream.fips }), None),
             Config::Static { access_key_id, secret_access_key_file, session_token_file } => {
                 let (files, keys) = Files::open(access_key_id, secret_access_key_file, session_token_file.as_deref())?;
                 (Source::Files(Arc::new(files)), Some(Arc::new(keys)))
@@ -163,9 +159,12 @@ impl Asked {
     async fn provider(&self) -> SharedCredentialsProvider {
         match self {
             Self::Chain(region) => SharedCredentialsProvider::new(DefaultCredentialsChain::builder().region(region.clone()).build().await),
-            Self::Profile(name, reach) => SharedCredentialsProvider::new(
-                ProfileFileCredentialsProvider::builder().profile_name(name.to_string()).configure(reach).build(),
-            ),
+            Self::Profile { name, region, fips } => {
+                // It may lead on to a role of its own, and so to STS.
+                let reach = ProviderConfig::without_region().with_region(Some(region.clone())).with_use_fips(Some(*fips));
+                let profile = ProfileFileCredentialsProvider::builder().profile_name(name.to_string()).configure(&reach);
+                SharedCredentialsProvider::new(profile.build())
+            }
         }
     }
 }

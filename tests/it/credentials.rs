@@ -129,8 +129,8 @@ async fn a_sessions_tags_tell_aws_who_calls_and_each_caller_has_its_own() {
     let (written, hash) = tags["tenant"].split_once('=').unwrap();
     assert_eq!((written, hash.len()), ("Müller _ Söhne", 24), "AWS takes no `&`");
     assert_eq!(asked[1].tags(), BTreeMap::from([("tenant", "acme"), ("who", "u")]), "no group, no tag");
-    assert_eq!(stage.world.metric(r#"tollgate_sts_calls_total{upstream="role",outcome="granted"}"#), 2.0);
-    assert_eq!(stage.world.metric(r#"tollgate_sts_sessions{upstream="role"}"#), 2.0);
+    eventually("both are counted", || stage.world.metric(r#"tollgate_sts_calls_total{upstream="role",outcome="granted"}"#) == 2.0).await;
+    eventually("both are held", || stage.world.metric(r#"tollgate_sts_sessions{upstream="role"}"#) == 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +161,7 @@ async fn a_session_that_sts_refuses_makes_no_call_and_sts_is_left_in_peace_for_a
     }
     assert_eq!(stage.sts.asked().len(), 1, "a failure counts for a second");
     assert!(stage.emulator.requests().is_empty(), "never with the keys that the role is assumed with");
-    assert_eq!(stage.world.metric(r#"tollgate_refusals_total{reason="no_credentials"}"#), 20.0);
+    eventually("all are counted", || stage.world.metric(r#"tollgate_refusals_total{reason="no_credentials"}"#) == 20.0).await;
     stage.clock.advance(Duration::from_secs(1));
     is_refused(&stage.call("acme").await);
     assert_eq!(stage.sts.asked().len(), 2);
@@ -171,7 +171,7 @@ async fn a_session_that_sts_refuses_makes_no_call_and_sts_is_left_in_peace_for_a
     is_refused(&stage.call("acme").await);
     stage.clock.advance(Duration::from_secs(2));
     assert_eq!(stage.call("acme").await.status, 200);
-    assert_eq!(stage.world.metric(r#"tollgate_sts_calls_total{outcome="refused"}"#), 2.0);
+    eventually("both refusals are counted", || stage.world.metric(r#"tollgate_sts_calls_total{outcome="refused"}"#) == 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer as Signer,
 use serde_json::{Value, json};
 
 use crate::config::{Config, Faults};
-use crate::domain::Clock;
+use crate::domain::{Clock, Service};
 use crate::emulator::{Credential, Emulator, Options};
 use crate::server::{Running, StartError};
 
@@ -92,7 +92,11 @@ impl Demo {
 
         let text = CONFIG.replace(DIR, &dir.display().to_string());
         let config = Config::parse(&text, Path::new("gateway.yaml")).map_err(DemoError::Config)?;
-        let endpoint = config.upstreams.first().and_then(|upstream| upstream.endpoint.as_ref()).map_or(4566, |endpoint| endpoint.port);
+        let endpoint = config
+            .upstreams
+            .first()
+            .and_then(|upstream| upstream.endpoint.of(Service::BEDROCK_RUNTIME))
+            .map_or(4566, |endpoint| endpoint.port);
         let address = SocketAddr::from(([127, 0, 0, 1], endpoint));
         let credentials = vec![Credential::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None)];
         let emulator = Emulator::start(Options { address, credentials, ..Options::default() })

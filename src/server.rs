@@ -21,10 +21,10 @@ use crate::identity::{Keyring, Renewal};
 use crate::limits::{Now, Standing};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
-use crate::record::{KeyFetch, Level, LimitLevel, UpstreamLevel};
+use crate::record::{KeyFetch, Level, LimitLevel, StsCall, UpstreamLevel};
 use crate::state::{BuildError, Live, Snapshot};
 use crate::upstreams::health::HealthLevel;
-use crate::upstreams::{Addresses, REFRESH, Upstream};
+use crate::upstreams::{Addresses, News, REFRESH, StsAnswer, Upstream};
 
 /// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
 const FALL: Duration = Duration::from_secs(2);
@@ -279,12 +279,17 @@ impl Running {
             credentials.unmet("not fetched yet");
             let (live, upstream) = (Arc::clone(&self.live), Arc::clone(upstream));
             self.spawn(async move {
-                let told = |found| match found {
-                    Ok(expiry) => {
+                let told = |news| match news {
+                    News::There(expiry) => {
                         live.metrics.set_credential_expiry(&upstream.name, expiry);
                         credentials.met();
                     }
-                    Err(why) => credentials.unmet(why),
+                    News::Missing(why) => credentials.unmet(why),
+                    News::Asked(StsAnswer::Granted) => live.metrics.sts_call(&upstream.name, StsCall::Granted),
+                    News::Asked(StsAnswer::Refused) => live.metrics.sts_call(&upstream.name, StsCall::Refused),
+                    News::Asked(StsAnswer::Unreachable) => live.metrics.sts_call(&upstream.name, StsCall::Unreachable),
+                    News::Asked(StsAnswer::Unasked) => {}
+                    News::Sessions(held) => live.metrics.set_sts_sessions(&upstream.name, held),
                 };
                 upstream.credentials.keep_fresh(&live.clock, told).await;
             });

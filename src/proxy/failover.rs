@@ -39,8 +39,10 @@ pub(super) async fn begin(exchange: &mut Exchange) -> Result<()> {
         exchange.progress.attempts += 1;
         exchange.progress.tries += 1;
         exchange.progress.connecting = Some(exchange.elapsed());
-        let Some(admitted) = exchange.admitted.as_mut() else { return Err(super::unadmitted().into()) };
-        match send::keys(admitted, &exchange.live.clock) {
+        let (Some(admitted), Some(principal)) = (exchange.admitted.as_mut(), exchange.known.principal.as_deref()) else {
+            return Err(super::unadmitted().into());
+        };
+        match send::keys(&admitted.aim.upstream, principal, &exchange.live.clock).await {
             Ok(keys) => {
                 admitted.keys = Some(keys);
                 return Ok(());

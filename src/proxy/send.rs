@@ -8,8 +8,8 @@ use pingora::http::RequestHeader;
 use pingora::{OrErr, Result};
 
 use super::exchange::Admitted;
-use crate::domain::{Clock, Reason, Rejection, Trace};
-use crate::upstreams::{Fate, Keys, Request, fate};
+use crate::domain::{Clock, Principal, Reason, Rejection, Trace};
+use crate::upstreams::{Fate, Keys, Request, Upstream, fate};
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
@@ -65,11 +65,11 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Opti
     Ok(())
 }
 
-/// The keys to sign with.
-pub(super) fn keys(admitted: &Admitted, clock: &Clock) -> Result<Arc<Keys>, Rejection> {
-    admitted.aim.upstream.credentials.current(clock.wall()).ok_or_else(|| {
+/// The keys to sign a call of `principal` with: it waits where they are its own, and still to be had.
+pub(super) async fn keys(upstream: &Upstream, principal: &Principal, clock: &Clock) -> Result<Arc<Keys>, Rejection> {
+    upstream.credentials.keys(principal, clock.wall()).await.map_err(|why| {
         let message = "the gateway has no AWS credentials at the moment";
-        Rejection::new(Reason::NoCredentials, message).retry_after(Duration::from_secs(5))
+        Rejection::new(Reason::NoCredentials, message).retry_after(Duration::from_secs(5)).because(why)
     })
 }
 

@@ -87,6 +87,29 @@ impl KeyFetch {
     }
 }
 
+/// How a question to STS for a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StsCall {
+    /// With a session.
+    Granted,
+    /// With a no.
+    Refused,
+    /// Without an answer, or with one that can't be used.
+    Unreachable,
+}
+
+impl StsCall {
+    /// The label in `tollgate_sts_calls_total{outcome}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 /// What became of an answer whose client left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unheard {

@@ -3,9 +3,9 @@
 //! The children of a family with a closed set are made once and kept in arrays, so that counting hashes no label and takes no lock.
 
 mod figures;
+mod health;
 mod levels;
 mod limits;
-mod health;
 pub(super) mod upstreams;
 
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use self::figures::{Distribution, Figures};
+use self::health::Health;
+pub use self::health::UpstreamLevel;
 use self::levels::Sample;
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
-use self::health::Health;
-pub use self::health::UpstreamLevel;
 use self::upstreams::Upstreams;
 
 use super::access_log::Faults;
@@ -68,6 +68,8 @@ pub struct Metrics {
     credential_expiry: GaugeVec,
     /// When the credentials of an upstream expire, by its key.
     expiries: Mutex<BTreeMap<Box<str>, SystemTime>>,
+    sts_calls: IntCounterVec,
+    sts_sessions: GaugeVec,
     jwks_fetches: IntCounterVec,
     jwks_age: GaugeVec,
     /// When the keys of an issuer were last fetched, by its name in the configuration.
@@ -157,6 +159,15 @@ impl Metrics {
                 &["upstream"],
             ))),
             expiries: Mutex::default(),
+            sts_calls: families.counters(
+                "tollgate_sts_calls_total",
+                "Questions to STS for a session of an upstream's role.",
+                &["upstream", "outcome"],
+            ),
+            sts_sessions: families.register(known_good(GaugeVec::new(
+                Opts::new("tollgate_sts_sessions", "Sessions held of the role of an upstream whose sessions are tagged."),
+                &["upstream"],
+            ))),
             jwks_fetches: families.counters(
                 "tollgate_jwks_fetches_total",
                 "Attempts to have the keys of an issuer of tokens.",

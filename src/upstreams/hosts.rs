@@ -18,7 +18,7 @@ impl Host {
     /// Where an upstream's calls to `service` go: its own `endpoint`, else the service's host in its region.
     #[must_use]
     pub fn of(upstream: &Upstream, service: &Service) -> Self {
-        if let Some(endpoint) = &upstream.endpoint {
+        if let Some(endpoint) = upstream.endpoint.of(service) {
             return Self { name: endpoint.host.as_str().into(), port: endpoint.port, tls: endpoint.tls };
         }
         let partition = partition(&upstream.region);
@@ -65,16 +65,16 @@ fn partition(region: &str) -> &'static Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::upstreams::{Credentials, Endpoint, Health};
+    use crate::config::upstreams::{Credentials, Endpoint, Endpoints, Health};
 
     fn upstream(region: &str) -> Upstream {
         Upstream {
             name: "u".into(),
             region: region.into(),
-            endpoint: None,
+            endpoint: Endpoints::Regional,
             fips: false,
             dual_stack: false,
-            credentials: Credentials::DefaultChain,
+            credentials: Credentials::default(),
             ca: None,
             health: Health::Off,
         }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_explicit_endpoint_wins_and_its_port_is_in_the_host_header() {
         let endpoint = |host: &str, port, tls| Upstream {
-            endpoint: Some(Endpoint { tls, host: host.into(), port }),
+            endpoint: Endpoints::One(Endpoint { tls, host: host.into(), port }),
             fips: true,
             ..upstream("us-east-1")
         };

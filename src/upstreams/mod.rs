@@ -24,7 +24,7 @@ use crate::config::upstreams::Upstream as Config;
 use crate::domain::{SERVICES, Service};
 
 pub use addresses::{Addresses, REFRESH};
-pub use credentials::{CredentialError, Credentials, Keys};
+pub use credentials::{CredentialError, Credentials, Keys, News, NoKeys, StsAnswer};
 pub use headers::{Fate, KEPT_FROM_CLIENTS, fate};
 pub use hosts::Host;
 pub use signature::{Request, Signed, Signer};
@@ -117,8 +117,8 @@ impl Upstreams {
 
 impl Upstream {
     fn build(config: &Config) -> Result<Self, UpstreamError> {
-        let credentials = Credentials::build(&config.credentials, &config.region)
-            .map_err(|source| UpstreamError::Credentials { upstream: Arc::clone(&config.name), source })?;
+        let credentials =
+            Credentials::build(config).map_err(|source| UpstreamError::Credentials { upstream: Arc::clone(&config.name), source })?;
         let mut addresses: HashMap<Host, Arc<Addresses>> = HashMap::new();
         let endpoints = SERVICES.iter().map(|service| {
             let host = Host::of(config, service);

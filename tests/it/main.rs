@@ -17,6 +17,7 @@ mod bodies;
 mod certificates;
 mod client;
 mod connections;
+mod credentials;
 mod cut;
 mod downstream;
 mod exposition;

@@ -129,6 +129,8 @@ async fn whatever_rules_and_dashboard_ask_for_is_in_a_scrape() {
     world.gateway.live().metrics.set_keys_fetched("https://idp.example", Some(std::time::UNIX_EPOCH));
     world.gateway.live().metrics.key_fetch("https://idp.example", tollgate::record::KeyFetch::Fresh);
     world.gateway.live().metrics.set_credential_expiry("emulator", Some(std::time::UNIX_EPOCH));
+    world.gateway.live().metrics.sts_call("emulator", tollgate::record::StsCall::Granted);
+    world.gateway.live().metrics.set_sts_sessions("emulator", 1);
     let families = parse(&world.metrics());
     let mut there: BTreeSet<String> = BTreeSet::new();
     for (name, family) in families {
@@ -183,6 +185,8 @@ async fn the_reference_has_a_row_for_every_family_and_none_that_is_gone() {
     world.gateway.live().metrics.set_keys_fetched("https://idp.example", Some(std::time::UNIX_EPOCH));
     world.gateway.live().metrics.key_fetch("https://idp.example", tollgate::record::KeyFetch::Fresh);
     world.gateway.live().metrics.set_credential_expiry("emulator", Some(std::time::UNIX_EPOCH));
+    world.gateway.live().metrics.sts_call("emulator", tollgate::record::StsCall::Granted);
+    world.gateway.live().metrics.set_sts_sessions("emulator", 1);
     let families = parse(&world.metrics());
     let reference = file("docs/metrics.md");
     let mut rows = std::collections::BTreeMap::new();

@@ -11,6 +11,7 @@ mod routes;
 mod scalars;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 
 use serde_yaml::{Mapping, Value};
 
@@ -22,7 +23,6 @@ use super::listeners::{Certificate, Clients, Listener, Presence, Tls};
 use super::policy::{Lists, Operation, Rule as Policy};
 use super::prices::Prices;
 use super::record::{AccessLog, Destination, Ledger, Metrics, Record, Traces, Webhook, WebhookUrl};
-use super::upstreams::{Credentials, Endpoint, Upstream};
 
 impl Config {
     /// All that is in force, in YAML, in the order of the documentation; secrets are `***`. Paths are shown as they are opened, byte sizes in bytes.
@@ -199,41 +199,6 @@ impl Shown for Operation {
     fn shown(&self) -> Value {
         let Self { method, path } = self;
         format!("{method} {path}").into()
-    }
-}
-
-impl Shown for Upstream {
-    fn shown(&self) -> Value {
-        // The name is the key that it stands under.
-        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca, health } = self;
-        let fixed = match credentials {
-            // What it finds is the environment's, and not configured.
-            Credentials::DefaultChain => None,
-            Credentials::Static { access_key_id, secret_access_key_file, session_token_file } => Some(
-                Section::default()
-                    .with("access_key_id", access_key_id)
-                    .with("secret_access_key_file", secret_access_key_file)
-                    .some("session_token_file", session_token_file.as_ref()),
-            ),
-        };
-        Section::default()
-            .with("region", region)
-            .some("endpoint", endpoint.as_ref())
-            .with("fips", fips)
-            .with("dual_stack", dual_stack)
-            .some("credentials", fixed.as_ref())
-            .some("ca", ca.as_ref())
-            .with("health", health)
-            .done()
-    }
-}
-
-impl Shown for Endpoint {
-    fn shown(&self) -> Value {
-        let Self { tls, host, port } = self;
-        let scheme = if *tls { "https" } else { "http" };
-        // An IPv6 address stands in brackets.
-        if host.contains(':') { format!("{scheme}://[{host}]:{port}").into() } else { format!("{scheme}://{host}:{port}").into() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use super::super::families::{Families, known_good};
-use super::super::labels::{KeyFetch, Level};
+use super::super::labels::{KeyFetch, Level, StsCall};
 use super::Metrics;
 use crate::domain::STOP_KINDS;
 
@@ -43,6 +43,16 @@ impl Metrics {
             Some(expiry) => _ = expiries.insert(upstream.into(), expiry),
             None => _ = expiries.remove(upstream),
         }
+    }
+
+    /// Counts a question to STS for a session of the role of `upstream` (its key in `upstreams`).
+    pub fn sts_call(&self, upstream: &str, outcome: StsCall) {
+        self.sts_calls.with_label_values(&[upstream, outcome.label()]).inc();
+    }
+
+    /// Notes how many sessions are held for `upstream`.
+    pub fn set_sts_sessions(&self, upstream: &str, sessions: usize) {
+        self.sts_sessions.with_label_values(&[upstream]).set(f64::from(u32::try_from(sessions).unwrap_or(u32::MAX)));
     }
 
     /// Counts an attempt to have the keys of `issuer` (its name in the configuration).

@@ -23,20 +23,39 @@ const WITHOUT: &str = "TOLLGATE_SKIP_SDK=1 runs the other tests without it";
 /// Where Python is missing or too old, or a package cannot be installed; in words, with the output.
 pub(super) fn python() -> Result<Runner, String> {
     let suite = suites().join("python");
-    let home = target().join("python");
+    let interpreter = packages(&suite.join("requirements.txt"), "python")?;
+    Ok(Runner { program: interpreter, arguments: ["-m", "pytest", "--durations=5"].map(OsString::from).into(), directory: suite })
+}
+
+/// moto's server, a stand-in for STS and much of AWS, on a free port.
+///
+/// # Errors
+/// As [`python`].
+pub(crate) fn moto() -> Result<Runner, String> {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moto");
+    let interpreter = packages(&suite.join("requirements.txt"), "moto")?;
+    Ok(Runner {
+        program: interpreter,
+        arguments: ["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"].map(OsString::from).into(),
+        directory: suite,
+    })
+}
+
+/// The interpreter of `target/sdk/{name}`, with the packages of `requirements`.
+fn packages(requirements: &Path, name: &str) -> Result<PathBuf, String> {
+    let home = target().join(name);
     let version = output(
         Command::new("python3").args(["-c", "import ensurepip, sys, venv; print(sys.version); sys.exit(sys.version_info < (3, 10))"]),
-        &format!("the Python SDK suite needs Python 3.10 with venv (Debian: apt-get install python3-venv); {WITHOUT}"),
+        &format!("{} needs Python 3.10 with venv (Debian: apt-get install python3-venv); {WITHOUT}", requirements.display()),
     )?;
-    let requirements = suite.join("requirements.txt");
     let interpreter = home.join("bin/python");
-    once(&home, &[&requirements], &version, || {
+    once(&home, &[requirements], &version, || {
         output(Command::new("python3").args(["-m", "venv"]).arg(&home), "the virtual environment could not be made")?;
         let mut pip = Command::new(&interpreter);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
-        output(&mut pip, "the Python SDKs could not be installed").map(drop)
+        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--requirement"]).arg(requirements);
+        output(&mut pip, "the Python packages could not be installed").map(drop)
     })?;
-    Ok(Runner { program: interpreter, arguments: ["-m", "pytest", "--durations=5"].map(OsString::from).into(), directory: suite })
+    Ok(interpreter)
 }
 
 /// `node --test` over a copy of `tests/sdk/node`, since modules are looked for beside the file that imports them.

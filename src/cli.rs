@@ -27,7 +27,7 @@ use crate::demo::{self, Demo};
 use crate::domain::Clock;
 use crate::emulator::{Emulator, Options};
 use crate::prices::Prices;
-use crate::server::Running;
+use crate::server::{Running, Sockets};
 
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
 const DRAIN: Duration = Duration::from_mins(1);
@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
-        Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
+        Command::Run { config } => load(&config).and_then(|loaded| in_runtime(run(passed()?, loaded, config))),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
@@ -183,9 +183,17 @@ fn tells_no_secret(event: &Metadata<'_>) -> bool {
     target.starts_with("tollgate") || (*event.level() <= Level::INFO && !QUIET.iter().any(|quiet| target.starts_with(quiet)))
 }
 
-async fn run(config: Config) -> Result<(), String> {
+/// The sockets that a service manager passes. Before there is a runtime: the environment is changed.
+fn passed() -> Result<Sockets, String> {
+    #[expect(clippy::disallowed_methods, reason = "the protocol of sd_listen_fds(3); it is no configuration of ours")]
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    Sockets::passed(&names).map_err(|error| error.to_string())
+}
+
+async fn run(sockets: Sockets, config: Config, file: PathBuf) -> Result<(), String> {
     let mut signals = Signals::register()?;
-    let gateway = Running::start(&config, Clock::System).map_err(|error| error.to_string())?;
+    let gateway = Running::start_on(sockets, &config, Clock::System).map_err(|error| error.to_string())?;
+    gateway.follow(&file);
     signals.until_stopped(&gateway).await;
     tracing::info!("draining");
     gateway.drain(DRAIN).await;
@@ -223,13 +231,16 @@ impl Signals {
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())?, hangup: on(SignalKind::hangup())? })
     }
 
-    /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log anew.
+    /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log anew, and has the configuration loaded anew.
     async fn until_stopped(&mut self, gateway: &Running) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => gateway.reopen_log(),
+                _ = self.hangup.recv() => {
+                    gateway.reopen_log();
+                    gateway.ask_reload();
+                }
             }
         }
     }

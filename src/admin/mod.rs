@@ -1,7 +1,7 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), which no browser may do; no answer holds a
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]) and the configuration ([`reload`]), which no browser may do; no answer holds a
 //! secret; what waits for a disk or takes long happens off the threads that serve.
 
 mod grants;
@@ -11,6 +11,7 @@ mod live;
 mod page;
 mod query;
 mod readiness;
+mod reload;
 mod shown;
 mod usage;
 
@@ -28,8 +29,10 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 pub use self::readiness::{Condition, Readiness, Unmet, credentials_of};
+pub use self::reload::{Asked, NotReloaded, Reloaded};
 pub use self::usage::{moment, usage_json};
 
 use self::shown::Shown;
@@ -48,6 +51,8 @@ pub struct Admin {
     shown: Arc<ArcSwap<Shown>>,
     /// None without a ledger.
     book: Option<Arc<GrantBook>>,
+    /// Who is asked to reload; nobody where there is none.
+    reloads: Option<mpsc::Sender<Asked>>,
 }
 
 impl Admin {
@@ -55,13 +60,19 @@ impl Admin {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, readiness: Readiness, clock: Clock, config: &Config) -> Self {
         let started = clock.wall();
-        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))), book: None }
+        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))), book: None, reloads: None }
     }
 
     /// The same, where operators grant more of limits by `book`.
     #[must_use]
     pub fn granting(self, book: Option<Arc<GrantBook>>) -> Self {
         Self { book, ..self }
+    }
+
+    /// The same, where `reloads` is asked to reload.
+    #[must_use]
+    pub fn reloading(self, reloads: mpsc::Sender<Asked>) -> Self {
+        Self { reloads: Some(reloads), ..self }
     }
 
     /// From now on `config` is what is shown: for a reload.
@@ -93,11 +104,16 @@ impl Admin {
             Page::Usage => self.usage(query, &shown).await,
             Page::Limits => self.limits(query, &shown),
             Page::Grants => self.grants(query).await,
+            // What asks for it by POST never comes here.
+            Page::Reload => in_json(StatusCode::OK, &json!({ "version": shown.version, "refused": self.readiness.remarked().as_deref() })),
             Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
             Page::Ready => match self.readiness.check() {
-                Ok(()) => response(StatusCode::OK, TEXT, "ready"),
+                Ok(()) => match self.readiness.remarked() {
+                    None => response(StatusCode::OK, TEXT, "ready"),
+                    Some(remark) => response(StatusCode::OK, TEXT, format!("ready\n{remark}\n")),
+                },
                 Err(unmet) => in_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "message": "not ready", "unmet": unmet })),
             },
         }
@@ -159,8 +175,14 @@ fn home() -> Response<Vec<u8>> {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let is_change = grants::is_change(session.req_header());
-        let mut answer = if is_change { self.change(session).await } else { self.answer(session.req_header()).await };
+        let request = session.req_header();
+        let mut answer = if reload::is_reload(request) {
+            self.reload(request).await
+        } else if grants::is_change(request) {
+            self.change(session).await
+        } else {
+            self.answer(request).await
+        };
         if !session.is_body_empty() {
             // A body means nothing to most pages. Kept alive, the connection would first have to be read to its end.
             session.set_keepalive(None);
@@ -193,6 +215,8 @@ enum Page {
     Grants,
     /// What is in force.
     Config,
+    /// Which configuration is in force, and whether a later one was refused; asked by POST, it is loaded anew.
+    Reload,
     Metrics,
     /// The process answers: what an orchestrator restarts it by.
     Live,
@@ -201,8 +225,18 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 9] =
-        [Self::Home, Self::Figures, Self::Usage, Self::Limits, Self::Grants, Self::Config, Self::Metrics, Self::Live, Self::Ready];
+    const ALL: [Self; 10] = [
+        Self::Home,
+        Self::Figures,
+        Self::Usage,
+        Self::Limits,
+        Self::Grants,
+        Self::Config,
+        Self::Reload,
+        Self::Metrics,
+        Self::Live,
+        Self::Ready,
+    ];
 
     const fn path(self) -> &'static str {
         match self {
@@ -212,6 +246,7 @@ impl Page {
             Self::Limits => "/limits",
             Self::Grants => "/limits/grants",
             Self::Config => "/config",
+            Self::Reload => "/reload",
             Self::Metrics => "/metrics",
             Self::Live => "/livez",
             Self::Ready => "/readyz",
@@ -220,13 +255,13 @@ impl Page {
 
     /// The methods that it answers.
     const fn methods(self) -> &'static str {
-        if matches!(self, Self::Grants) { "GET, HEAD, POST" } else { "GET, HEAD" }
+        if matches!(self, Self::Grants | Self::Reload) { "GET, HEAD, POST" } else { "GET, HEAD" }
     }
 
     /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
     const fn tells_figures(self) -> bool {
         match self {
-            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Config | Self::Metrics => true,
+            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Config | Self::Reload | Self::Metrics => true,
             Self::Home | Self::Live | Self::Ready => false,
         }
     }

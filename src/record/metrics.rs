@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::figures::{Distribution, Figures};
-use self::levels::Sample;
+use self::levels::{Reloads, Sample};
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
 
@@ -72,6 +72,7 @@ pub struct Metrics {
     limits: Limits,
     config_version: GaugeVec,
     config_loaded: Gauge,
+    reloads: Reloads,
 }
 
 impl Metrics {
@@ -171,6 +172,7 @@ impl Metrics {
                 "tollgate_config_loaded_timestamp_seconds",
                 "When the configuration that is served was loaded, in seconds since the epoch.",
             ))),
+            reloads: Reloads::build(&families),
             registry,
         }
     }

@@ -88,6 +88,21 @@ impl Credentials {
         self.keys.load_full().filter(|keys| keys.expires.is_none_or(|expires| now < expires))
     }
 
+    /// Whether both were read alike: from the chain, which is asked later, or as the same fixed keys.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        match (&self.source, &other.source) {
+            (Source::Chain(_), Source::Chain(_)) => true,
+            (Source::Fixed, Source::Fixed) => {
+                let (ours, theirs) = (self.keys.load(), other.keys.load());
+                let same = |ours: &Arc<Keys>, theirs: &Arc<Keys>| {
+                    ours.secret_access_key == theirs.secret_access_key && ours.session_token == theirs.session_token
+                };
+                ours.as_ref().zip(theirs.as_ref()).is_some_and(|(ours, theirs)| same(ours, theirs))
+            }
+            (Source::Chain(_), Source::Fixed) | (Source::Fixed, Source::Chain(_)) => false,
+        }
+    }
+
     /// Fetches the keys and renews them before they expire, for ever; fixed ones need nothing. `told` hears of every change: the expiry in
     /// force, or why there is none. The last good keys stay until they expire.
     pub async fn keep_fresh(&self, clock: &Clock, mut told: impl FnMut(Result<Option<SystemTime>, String>) + Send) {

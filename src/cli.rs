@@ -1,6 +1,7 @@
 //! The command line. The only code that prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
+mod diff;
 mod keys;
 mod limits;
 mod period;
@@ -61,6 +62,11 @@ enum Command {
         #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
     },
+    /// Show what a gateway that runs by one configuration would do with another; none needs to run
+    ///
+    /// Exits with 0, and with `--exit-code` with 1 where anything is different; with 2 where one of the
+    /// two has a fault.
+    Diff(diff::Diff),
     /// Issue, list and revoke API keys and AWS credentials
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -109,6 +115,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
         Command::Run { config } => load(&config).and_then(|loaded| in_runtime(run(passed()?, loaded, config))),
+        Command::Diff(command) => return compared(command.run()),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
@@ -135,6 +142,19 @@ fn say(said: &keys::Said) {
 fn check(file: &Path) -> Result<(), String> {
     let config = load(file)?;
     Prices::build(&config.prices).map(drop).map_err(|error| error.to_string())
+}
+
+fn compared(compared: Result<diff::Compared, String>) -> ExitCode {
+    match compared {
+        Ok(diff::Compared { answer, code }) => {
+            print!("{answer}");
+            ExitCode::from(code)
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn reconciled(compared: Result<reconcile::Compared, String>) -> ExitCode {

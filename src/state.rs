@@ -62,7 +62,7 @@ pub struct Snapshot {
     /// How is it said to AWS?
     pub upstreams: Upstreams,
     /// What does usage cost?
-    pub prices: Prices,
+    pub prices: Arc<Prices>,
 }
 
 /// What lives on.
@@ -159,7 +159,11 @@ impl Snapshot {
             routes: kept(|old, new| old.routes == new.routes)
                 .map_or_else(|| Arc::new(Routes::build(&config.routes)), |kept| Arc::clone(&kept.routes)),
             upstreams: Upstreams::rebuild(&config.upstreams, rooms.map(|rooms| &rooms.upstreams))?,
-            prices: Prices::build(&config.prices)?,
+            // A file may say something else than it did.
+            prices: match kept(|old, new| old.prices == new.prices && new.prices.file.is_none()) {
+                Some(kept) => Arc::clone(&kept.prices),
+                None => Arc::new(Prices::build(&config.prices)?),
+            },
         })
     }
 

@@ -256,7 +256,7 @@ upstreams: { use1: { region: us-east-1 } }
     fn what_is_different_is_told_by_path_and_name_and_nothing_else_is() {
         assert_eq!(told(BASE, &format!("# a comment\n{BASE}")), [""; 0]);
         assert_eq!(
-            told(BASE, &BASE.replace("rate: 600/minute", "rate: 100/minute, burst: 600")),
+            told(BASE, &BASE.replace("rate: 600/minute", "rate: 100/minute, burst: 10")),
             ["limits[rpm].rate: 600/minute -> 100/minute"]
         );
         assert_eq!(

@@ -212,8 +212,7 @@ fn passed() -> Result<Sockets, String> {
 
 async fn run(sockets: Sockets, config: Config, file: PathBuf) -> Result<(), String> {
     let mut signals = Signals::register()?;
-    let gateway = Running::start_on(sockets, &config, Clock::System).map_err(|error| error.to_string())?;
-    gateway.follow(&file);
+    let gateway = Running::start_from(&file, sockets, &config, Clock::System).map_err(|error| error.to_string())?;
     signals.until_stopped(&gateway).await;
     tracing::info!("draining");
     gateway.drain(DRAIN).await;

@@ -110,13 +110,14 @@ impl Listener {
     /// before that.
     ///
     /// Beyond its bounds a connection is closed at once. To leave it waiting would hide from load balancer and client that there is no room. A
-    /// connection that has said nothing by `stop` is dropped: it holds up no drain.
+    /// connection that has said nothing by `quit` is dropped: it holds up no drain.
     pub async fn serve<H, F>(
         self,
         handle: Arc<H>,
         tell: impl Fn(TurnedAway) + Send + Sync + Clone + 'static,
         tasks: TaskTracker,
         stop: CancellationToken,
+        quit: CancellationToken,
     ) where
         H: Fn(Connection) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -124,8 +125,10 @@ impl Listener {
         let Entrance { address, slots, door } = self.entrance;
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                // First: what comes after it is for whoever has the socket next.
+                biased;
                 () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -134,14 +137,14 @@ impl Listener {
                         continue;
                     };
                     let (handle, door, slots) = (Arc::clone(&handle), door.load_full(), Arc::clone(&slots));
-                    let (tell, stop) = (tell.clone(), stop.clone());
+                    let (tell, quit) = (tell.clone(), quit.clone());
                     tasks.spawn(async move {
                         let mut failing = TurnedAway::Silent;
                         let establishing = tokio::time::timeout(door.header_timeout, door.establish(stream, peer, &slots, &mut failing));
                         let arrived = tokio::select! {
                             biased;
                             arrived = establishing => arrived,
-                            () = stop.cancelled() => return,
+                            () = quit.cancelled() => return,
                         };
                         match arrived {
                             Ok(Ok((connection, _counted))) => handle(connection).await,

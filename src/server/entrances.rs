@@ -102,7 +102,7 @@ impl Works {
         tracing::info!(address = %open.entrance.address(), tls = open.entrance.is_tls(), "listening");
         let metrics = Arc::clone(&self.live.metrics);
         let tell = move |why| metrics.turned_away(why);
-        self.background.spawn(listener.serve(Arc::new(handle), tell, self.connections.clone(), open.stop.clone()));
+        self.background.spawn(listener.serve(Arc::new(handle), tell, self.connections.clone(), open.stop.clone(), self.stop.clone()));
         open
     }
 
@@ -136,7 +136,7 @@ impl Works {
             }
         };
         tracing::info!(%address, "admin listening");
-        self.background.spawn(listener.serve(Arc::new(handle), |_| {}, self.background.clone(), self.kill.clone()));
+        self.background.spawn(listener.serve(Arc::new(handle), |_| {}, self.background.clone(), self.kill.clone(), self.kill.clone()));
     }
 
     /// Has levels asked for at each scrape.

@@ -100,7 +100,21 @@ impl Running {
     ///
     /// # Errors
     /// [`StartError`]; also where a socket has an address that the configuration has no listener at.
-    pub fn start_on(mut sockets: Sockets, config: &Config, clock: Clock) -> Result<Self, StartError> {
+    pub fn start_on(sockets: Sockets, config: &Config, clock: Clock) -> Result<Self, StartError> {
+        Self::begin(sockets, None, config, clock)
+    }
+
+    /// The same of the configuration that was loaded from `file`, which is loaded anew when it changes, and when that is asked for.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_from(file: &Path, sockets: Sockets, config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let running = Self::begin(sockets, Some(file), config, clock)?;
+        running.works.watch(file.to_path_buf());
+        Ok(running)
+    }
+
+    fn begin(mut sockets: Sockets, file: Option<&Path>, config: &Config, clock: Clock) -> Result<Self, StartError> {
         let live = Arc::new(Live::build(config, clock)?);
         let snapshot = Arc::new(Snapshot::build(config, &live)?);
         snapshot.restore(&live)?;
@@ -130,7 +144,8 @@ impl Running {
             doors: Arc::default(),
             sockets: Mutex::new(sockets),
             in_force: tokio::sync::Mutex::new(InForce::new(config.clone(), Arc::clone(&snapshot))),
-            file: OnceLock::new(),
+            // Known before anyone can ask for it.
+            file: file.map_or_else(OnceLock::new, |file| file.to_path_buf().into()),
             reloads,
             stop: CancellationToken::new(),
             kill: live.over.clone(),

@@ -8,13 +8,15 @@ use std::time::SystemTime;
 use http::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 use tollgate::config::Config;
-use tollgate::demo::ISSUER;
+use tollgate::demo::{Authority, ISSUER};
 use tollgate::domain::{Clock, ManualClock};
 use tollgate::server::{ReloadError, Running, Sockets};
 
 use crate::admin::get;
 use crate::client::{PATIENCE, Raw, call, converse, eventually, h2_call, h2c, post, whole};
+use crate::connections::client_config;
 use crate::world::{Dir, World, world};
 
 const CONVERSE: &str = "/model/amazon.nova-lite-v1:0/converse";
@@ -439,4 +441,32 @@ async fn passed_sockets_take_the_place_of_binding_and_none_is_overlooked() {
     raw.send(&ask).await;
     assert_eq!(raw.answer().await.status, 200);
     gateway.drain(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_certificate_is_shown_to_new_connections_and_sessions_resume_where_it_is_the_same() {
+    let world = world("").await;
+    let (authority, shown) = (Authority::new().unwrap(), |ca: &str| client_config(ca, &rustls::version::TLS13, &[b"http/1.1"]));
+    let connect = async |config: &Arc<rustls::ClientConfig>| {
+        let stream = TcpStream::connect(world.tls).await.unwrap();
+        TlsConnector::from(Arc::clone(config)).connect("localhost".try_into().unwrap(), stream).await
+    };
+    let ask = post(CONVERSE, &world.token, "", &converse("one"));
+    let before = shown(&world.ca_pem);
+    let mut kept = Raw::over(connect(&before).await.unwrap());
+    kept.send(&ask).await;
+    assert_eq!(kept.answer().await.status, 200);
+    // Everything about the listener but its TLS.
+    world.reload(&and(&world, "firewall: { header_timeout: 7s }")).await.unwrap();
+    let resumed = connect(&before).await.unwrap();
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+
+    let other = authority.issue(&["localhost"]).unwrap();
+    std::fs::write(world.dir.join("other.pem"), other.certificate).unwrap();
+    std::fs::write(world.dir.join("other-key.pem"), other.key).unwrap();
+    world.reload(&with(&world, "certificate: tls.pem, key: tls-key.pem", "certificate: other.pem, key: other-key.pem")).await.unwrap();
+    drop(connect(&shown(&authority.pem())).await.unwrap());
+    assert!(connect(&shown(&world.ca_pem)).await.is_err());
+    kept.send(&ask).await;
+    assert_eq!(kept.answer().await.status, 200, "a connection under way goes on");
 }

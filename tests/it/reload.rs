@@ -219,7 +219,7 @@ async fn what_was_used_of_a_quota_is_known_to_a_rule_that_a_reload_brings() {
     let (dir, emulator) = (Dir::new(), crate::streams::reference().await);
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     std::fs::write(dir.join("secret"), tollgate::demo::SECRET_ACCESS_KEY).unwrap();
-    let clock = || Clock::Manual(ManualClock::starting_at(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000)));
+    let clock = || Clock::Manual(ManualClock::starting_at(SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(500_000)));
     let start = |limits: &str| Running::start(&ledgered(&dir, emulator.address(), limits), clock()).unwrap();
     let admitted = async |gateway: &Running, tries: usize| {
         let mut admitted = 0;
@@ -370,7 +370,7 @@ async fn listeners_come_change_and_go_and_their_connections_end_well() {
     assert!(stream.is_ended().await, "no further request is wanted on it");
     let gone = async {
         while h2.clone().ready().await.is_ok() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("GOAWAY within 30 s");

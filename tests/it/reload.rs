@@ -111,7 +111,7 @@ async fn fifty_reloads_under_load_lose_no_request_and_no_stream() {
     world.emulator.release(1000);
     assert!(events(&mut stream).await > 0);
     assert!(!whole(response.await.unwrap()).await.unwrap().body.is_empty());
-    assert_eq!(world.gateway.live().metrics.under_way(), 0);
+    world.until_idle().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

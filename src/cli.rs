@@ -1,6 +1,7 @@
 //! The command line. The only code that prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
+mod diff;
 mod explain;
 mod gateway;
 mod keys;
@@ -30,7 +31,7 @@ use crate::demo::{self, Demo};
 use crate::domain::Clock;
 use crate::emulator::{Emulator, Options};
 use crate::prices::Prices;
-use crate::server::Running;
+use crate::server::{Running, Sockets};
 
 /// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
 const DRAIN: Duration = Duration::from_mins(1);
@@ -66,6 +67,11 @@ enum Command {
     },
     /// Show which route a call takes and why, and where it goes; exits with 1 where no route matches
     Explain(explain::Explain),
+    /// Show what a gateway that runs by one configuration would do with another; none needs to run
+    ///
+    /// Exits with 0, and with `--exit-code` with 1 where anything is different; with 2 where one of the
+    /// two has a fault.
+    Diff(diff::Diff),
     /// Issue, list and revoke API keys and AWS credentials
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -118,8 +124,9 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
-        Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
+        Command::Run { config } => load(&config).and_then(|loaded| in_runtime(run(passed()?, loaded, config))),
         Command::Explain(command) => return explained(command.run()),
+        Command::Diff(command) => return compared(command.run()),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
         Command::Stop(command) => command.run().map(|answer| print!("{answer}")),
@@ -158,6 +165,19 @@ fn explained(said: Result<explain::Explained, String>) -> ExitCode {
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn compared(compared: Result<diff::Compared, String>) -> ExitCode {
+    match compared {
+        Ok(diff::Compared { answer, code }) => {
+            print!("{answer}");
+            ExitCode::from(code)
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
         }
     }
 }
@@ -208,9 +228,16 @@ fn tells_no_secret(event: &Metadata<'_>) -> bool {
     target.starts_with("tollgate") || (*event.level() <= Level::INFO && !QUIET.iter().any(|quiet| target.starts_with(quiet)))
 }
 
-async fn run(config: Config) -> Result<(), String> {
+/// The sockets that a service manager passes. Before there is a runtime: the environment is changed.
+fn passed() -> Result<Sockets, String> {
+    #[expect(clippy::disallowed_methods, reason = "the protocol of sd_listen_fds(3); it is no configuration of ours")]
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    Sockets::passed(&names).map_err(|error| error.to_string())
+}
+
+async fn run(sockets: Sockets, config: Config, file: PathBuf) -> Result<(), String> {
     let mut signals = Signals::register()?;
-    let gateway = Running::start(&config, Clock::System).map_err(|error| error.to_string())?;
+    let gateway = Running::start_from(&file, sockets, &config, Clock::System).map_err(|error| error.to_string())?;
     signals.until_stopped(&gateway).await;
     tracing::info!("draining");
     gateway.drain(DRAIN).await;
@@ -248,13 +275,16 @@ impl Signals {
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())?, hangup: on(SignalKind::hangup())? })
     }
 
-    /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log anew.
+    /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log anew, and has the configuration loaded anew.
     async fn until_stopped(&mut self, gateway: &Running) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => gateway.reopen_log(),
+                _ = self.hangup.recv() => {
+                    gateway.reopen_log();
+                    gateway.ask_reload();
+                }
             }
         }
     }

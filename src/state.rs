@@ -17,7 +17,7 @@ pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
 pub use self::stops::{Stops, Subject};
 
 use crate::config::Config;
-use crate::domain::{Clock, LimitWarning, QuotaChange};
+use crate::domain::{Clock, LimitWarning, Quota, QuotaChange};
 use crate::firewall::{BodyMemory, Firewall};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{Buckets, Grants, Limits, Now, Observer};
@@ -51,23 +51,23 @@ pub enum BuildError {
 /// Everything that follows from the configuration.
 pub struct Snapshot {
     /// May a request be looked at at all?
-    pub firewall: Firewall,
+    pub firewall: Arc<Firewall>,
     /// The largest body, in bytes.
     pub max_body: u64,
     /// The time for a whole body.
     pub body_timeout: Duration,
     /// Who is calling?
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// May they?
     pub policy: Policy,
     /// Can they now?
     pub limits: Arc<Limits>,
     /// Where to?
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// How is it said to AWS?
     pub upstreams: Upstreams,
     /// What does usage cost?
-    pub prices: Prices,
+    pub prices: Arc<Prices>,
 }
 
 /// What lives on.
@@ -141,27 +141,66 @@ impl Snapshot {
     /// # Errors
     /// Where a file that the configuration names can't be used. Nothing has changed then.
     pub fn build(config: &Config, live: &Live) -> Result<Self, BuildError> {
+        Self::make(config, live, None)
+    }
+
+    /// The same in place of `before`: a room of which nothing was said anew is the same room, with what it remembers; in others, what did not change
+    /// lives on.
+    ///
+    /// # Errors
+    /// Where a file that the configuration names can't be used. Nothing has changed then.
+    pub fn rebuild(config: &Config, live: &Live, before: Before<'_>) -> Result<Self, BuildError> {
+        Self::make(config, live, Some(before))
+    }
+
+    fn make(config: &Config, live: &Live, before: Option<Before<'_>>) -> Result<Self, BuildError> {
+        let rooms = before.map(|before| before.snapshot);
+        // A room that is as it was, where `same` finds its part of the configuration so.
+        let kept = |same: fn(&Config, &Config) -> bool| before.filter(|before| same(before.config, config)).map(|before| before.snapshot);
+        let identity = kept(|old, new| old.identity == new.identity).filter(|kept| kept.identity.is_current(&config.identity));
         let policy = Policy::build(&config.policy, &regions(config));
         policy.shadows().for_each(|rule| live.metrics.policy_shadow(rule));
         config.upstreams.iter().for_each(|upstream| live.metrics.upstream(&upstream.name));
-        let routes = Routes::build(&config.routes);
+        let routes = kept(|old, new| old.routes == new.routes)
+            .map_or_else(|| Arc::new(Routes::build(&config.routes)), |kept| Arc::clone(&kept.routes));
         routes.targets().for_each(|(route, target)| live.metrics.route_target(route, &target.name));
         Ok(Self {
-            firewall: Firewall::build(&config.firewall),
+            // What an address has sent in this second.
+            firewall: kept(|old, new| old.firewall.flood == new.firewall.flood)
+                .map_or_else(|| Arc::new(Firewall::build(&config.firewall)), |kept| Arc::clone(&kept.firewall)),
             max_body: config.firewall.max_body,
             body_timeout: config.firewall.body_timeout,
-            identity: Identity::build(&config.identity)?,
+            // Verified tokens, and what an authorizer said.
+            identity: match identity {
+                Some(kept) => Arc::clone(&kept.identity),
+                None => Arc::new(Identity::rebuild(&config.identity, rooms.map(|rooms| &*rooms.identity))?),
+            },
             policy,
-            limits: Limits::build(
-                &config.limits,
-                Arc::clone(&live.buckets),
-                Arc::clone(&live.grants),
-                Arc::new(Scribe(Arc::downgrade(&live.recorder))),
-            ),
+            // Which warnings were told.
+            limits: kept(|old, new| old.limits == new.limits).map_or_else(|| limits(config, live), |kept| Arc::clone(&kept.limits)),
+            // How many answers outlive their clients.
             routes,
-            upstreams: Upstreams::build(&config.upstreams)?,
-            prices: Prices::build(&config.prices)?,
+            upstreams: Upstreams::rebuild(&config.upstreams, rooms.map(|rooms| &rooms.upstreams))?,
+            // A file may say something else than it did.
+            prices: match kept(|old, new| old.prices == new.prices && new.prices.file.is_none()) {
+                Some(kept) => Arc::clone(&kept.prices),
+                None => Arc::new(Prices::build(&config.prices)?),
+            },
         })
+    }
+
+    /// What had been used of quotas whose rules are not those of `before`, as the ledger has it; `restore` puts it back. It waits for a disk.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn lost(config: &Config, live: &Live, before: &Config) -> Result<Vec<Quota>, BuildError> {
+        let new = config.limits.iter().filter(|rule| !before.limits.iter().any(|old| rule.continues(old)));
+        let new: Vec<&str> = new.map(|rule| rule.name.as_str()).collect();
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let quotas = live.recorder.quotas().map_err(RecordError::from)?;
+        Ok(quotas.into_iter().filter(|quota| new.contains(&&*quota.rule)).collect())
     }
 
     /// Puts back what had been used of quotas when the process before this one ended: once, before anyone is served.
@@ -173,6 +212,15 @@ impl Snapshot {
         self.limits.restore(&quotas, Now::of(&live.clock));
         Ok(())
     }
+}
+
+/// What a new snapshot takes the place of.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// What follows from it.
+    pub snapshot: &'a Snapshot,
 }
 
 /// Writes down what happens to limits. It keeps no recorder alive: the recorder's metrics ask limits what they leave, and so keep them.
@@ -190,6 +238,11 @@ impl Observer for Scribe {
             recorder.warn(&warning);
         }
     }
+}
+
+fn limits(config: &Config, live: &Live) -> Arc<Limits> {
+    let scribe = Scribe(Arc::downgrade(&live.recorder));
+    Limits::build(&config.limits, Arc::clone(&live.buckets), Arc::clone(&live.grants), Arc::new(scribe))
 }
 
 /// The regions that some route leads to, at any of its stages, to fail over to too.

@@ -1,8 +1,8 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]) and what is stopped ([`stops`]), which no
-//! browser may do; no answer holds a secret; what waits for a disk or takes long happens off the threads that serve.
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), what is stopped ([`stops`]) and the configuration
+//! ([`reload`]), which no browser may do; no answer holds a secret; what waits for a disk or takes long happens off the threads that serve.
 
 mod change;
 mod grants;
@@ -12,6 +12,7 @@ mod live;
 mod page;
 mod query;
 mod readiness;
+mod reload;
 mod shown;
 mod stops;
 mod usage;
@@ -30,8 +31,10 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 pub use self::readiness::{Condition, Readiness, Unmet, credentials_of};
+pub use self::reload::{Asked, NotReloaded, Reloaded};
 pub use self::usage::{moment, usage_json};
 
 use self::change::Refused;
@@ -52,6 +55,8 @@ pub struct Admin {
     /// None without a ledger.
     book: Option<Arc<GrantBook>>,
     stop_book: Arc<StopBook>,
+    /// Who is asked to reload; nobody where there is none.
+    reloads: Option<mpsc::Sender<Asked>>,
 }
 
 impl Admin {
@@ -66,7 +71,14 @@ impl Admin {
             shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))),
             book: live.grant_book.clone(),
             stop_book: Arc::clone(&live.stop_book),
+            reloads: None,
         }
+    }
+
+    /// The same, where `reloads` is asked to reload.
+    #[must_use]
+    pub fn reloading(self, reloads: mpsc::Sender<Asked>) -> Self {
+        Self { reloads: Some(reloads), ..self }
     }
 
     /// From now on `config` is what is shown: for a reload.
@@ -99,11 +111,16 @@ impl Admin {
             Page::Limits => self.limits(query, &shown),
             Page::Grants => self.grants(query).await,
             Page::Stops => self.stops(query),
+            // What asks for it by POST never comes here.
+            Page::Reload => in_json(StatusCode::OK, &json!({ "version": shown.version, "refused": self.readiness.remarked().as_deref() })),
             Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
             Page::Ready => match self.readiness.check() {
-                Ok(()) => response(StatusCode::OK, TEXT, "ready"),
+                Ok(()) => match self.readiness.remarked() {
+                    None => response(StatusCode::OK, TEXT, "ready"),
+                    Some(remark) => response(StatusCode::OK, TEXT, format!("ready\n{remark}\n")),
+                },
                 Err(unmet) => in_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "message": "not ready", "unmet": unmet })),
             },
         }
@@ -171,6 +188,8 @@ impl ServeHttp for Admin {
             self.change_grants(session).await.unwrap_or_else(Refused::answer)
         } else if stops::is_change(request) {
             self.change_stops(session).await.unwrap_or_else(Refused::answer)
+        } else if reload::is_reload(request) {
+            self.reload(request).await
         } else {
             self.answer(request).await
         };
@@ -208,6 +227,8 @@ enum Page {
     Stops,
     /// What is in force.
     Config,
+    /// Which configuration is in force, and whether a later one was refused; asked by POST, it is loaded anew.
+    Reload,
     Metrics,
     /// The process answers: what an orchestrator restarts it by.
     Live,
@@ -216,7 +237,7 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Home,
         Self::Figures,
         Self::Usage,
@@ -224,6 +245,7 @@ impl Page {
         Self::Grants,
         Self::Stops,
         Self::Config,
+        Self::Reload,
         Self::Metrics,
         Self::Live,
         Self::Ready,
@@ -238,6 +260,7 @@ impl Page {
             Self::Grants => "/limits/grants",
             Self::Stops => "/stops",
             Self::Config => "/config",
+            Self::Reload => "/reload",
             Self::Metrics => "/metrics",
             Self::Live => "/livez",
             Self::Ready => "/readyz",
@@ -247,7 +270,7 @@ impl Page {
     /// The methods that it answers.
     const fn methods(self) -> &'static str {
         match self {
-            Self::Grants => "GET, HEAD, POST",
+            Self::Grants | Self::Reload => "GET, HEAD, POST",
             Self::Stops => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
@@ -256,7 +279,7 @@ impl Page {
     /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
     const fn tells_figures(self) -> bool {
         match self {
-            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Stops | Self::Config | Self::Metrics => true,
+            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Stops | Self::Config | Self::Reload | Self::Metrics => true,
             Self::Home | Self::Live | Self::Ready => false,
         }
     }

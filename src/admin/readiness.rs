@@ -11,7 +11,11 @@ use serde::Serialize;
 ///
 /// Safe by default: a condition is unmet until it is said to be met, and it stays when its handle is dropped. With no condition at all, it is ready.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Board);
+pub struct Readiness {
+    board: Board,
+    /// What an operator should know though it is ready.
+    remark: Arc<Mutex<Option<Arc<str>>>>,
+}
 
 /// Why each condition is unmet, by its name; none where it is met.
 type Board = Arc<Mutex<BTreeMap<Arc<str>, Option<Cow<'static, str>>>>>;
@@ -41,8 +45,32 @@ impl Readiness {
     /// The handle of the condition `name`, which is added, unmet, where there is none of that name.
     pub fn condition(&self, name: impl Into<Arc<str>>) -> Condition {
         let name = name.into();
-        self.0.lock().entry(Arc::clone(&name)).or_insert(Some(Cow::Borrowed("not known yet")));
-        Condition { name, board: Arc::clone(&self.0) }
+        self.board.lock().entry(Arc::clone(&name)).or_insert(Some(Cow::Borrowed("not known yet")));
+        Condition { name, board: Arc::clone(&self.board) }
+    }
+
+    /// The same, but it is met where there is none of that name: for what was waited for before it was told of.
+    pub fn met_condition(&self, name: impl Into<Arc<str>>) -> Condition {
+        let name = name.into();
+        self.board.lock().entry(Arc::clone(&name)).or_insert(None);
+        Condition { name, board: Arc::clone(&self.board) }
+    }
+
+    /// The names of all conditions.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Arc<str>> {
+        self.board.lock().keys().cloned().collect()
+    }
+
+    /// What an operator should know though the gateway is ready, from now on; without a secret, in one line.
+    pub fn remark(&self, remark: Option<String>) {
+        *self.remark.lock() = remark.map(Into::into);
+    }
+
+    /// What was said last to [`Readiness::remark`].
+    #[must_use]
+    pub fn remarked(&self) -> Option<Arc<str>> {
+        self.remark.lock().clone()
     }
 
     /// Whether all conditions are met.
@@ -50,8 +78,12 @@ impl Readiness {
     /// # Errors
     /// Those that are not, by name.
     pub fn check(&self) -> Result<(), Vec<Unmet>> {
-        let unmet: Vec<_> =
-            self.0.lock().iter().filter_map(|(name, why)| Some(Unmet { condition: Box::from(&**name), detail: why.clone()? })).collect();
+        let unmet: Vec<_> = self
+            .board
+            .lock()
+            .iter()
+            .filter_map(|(name, why)| Some(Unmet { condition: Box::from(&**name), detail: why.clone()? }))
+            .collect();
         if unmet.is_empty() { Ok(()) } else { Err(unmet) }
     }
 }

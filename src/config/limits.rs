@@ -52,6 +52,16 @@ pub struct Rule {
     pub wait: Option<Wait>,
 }
 
+impl Rule {
+    /// Whether it finds the buckets of `other`, what was used of them included: it has the name, and counts the same, in the same way, by the same.
+    #[must_use]
+    pub fn continues(&self, other: &Self) -> bool {
+        let kind = |rule: &Self| std::mem::discriminant(&rule.bound);
+        let has_all = |one: &Self, other: &Self| one.per.iter().all(|dimension| other.per.contains(dimension));
+        (&self.name, self.count, kind(self)) == (&other.name, other.count, kind(other)) && has_all(self, other) && has_all(other, self)
+    }
+}
+
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Count {

@@ -13,6 +13,7 @@ pub mod record;
 pub mod routes;
 pub mod upstreams;
 
+mod difference;
 mod effective;
 mod reader;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use aws_lc_rs::digest;
 
 use crate::domain::hex;
 
+pub use self::difference::{AllFates, Difference, Fates, needs_restart};
 use self::reader::{Checked, Value};
 pub use self::reader::{Fault, Faults, Place};
 

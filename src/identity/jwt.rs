@@ -38,9 +38,13 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    /// Prepares the issuer's keys.
-    pub(super) fn build(rules: &config::Jwt) -> Result<Self, IdentityError> {
-        Ok(Self { rules: rules.clone(), keys: Arc::new(Keyring::build(rules)?) })
+    /// Prepares the issuer's keys, or takes them from those that are `known`.
+    pub(super) fn build(rules: &config::Jwt, known: &[&Arc<Keyring>]) -> Result<Self, IdentityError> {
+        let keys = match known.iter().find(|keys| keys.is_of(rules)) {
+            Some(keys) => Arc::clone(keys),
+            None => Arc::new(Keyring::build(rules)?),
+        };
+        Ok(Self { rules: rules.clone(), keys })
     }
 }
 

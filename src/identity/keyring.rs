@@ -42,6 +42,10 @@ const POLL: Duration = Duration::from_secs(2);
 pub struct Keyring {
     issuer: Arc<str>,
     algorithms: Vec<Algorithm>,
+    /// Where they are from, as configured.
+    from: KeySource,
+    /// What was known of the bundle of authorities before it was read: one that has changed since is read anew.
+    ca: Option<FileStamp>,
     source: Source,
     /// Empty until the first fetch.
     published: ArcSwapOption<Published>,
@@ -103,6 +107,7 @@ impl Keyring {
             let told = |cause| IdentityError::Ca { file: ca.clone().unwrap_or_default(), cause };
             Fetcher::build(ca.as_ref()).map(Box::new).map_err(told)
         };
+        let ca = rules.keys.ca().and_then(|file| stamp(file));
         let (source, keys) = match &rules.keys {
             config @ (KeySource::File(file) | KeySource::Secret(file)) => {
                 let read = stamp(file);
@@ -118,10 +123,20 @@ impl Keyring {
         Ok(Self {
             issuer: rules.issuer.as_str().into(),
             algorithms: rules.algorithms.clone(),
+            from: rules.keys.clone(),
+            ca,
             source,
             published: ArcSwapOption::new(keys.map(|keys| Arc::new(Published { keys, epoch: 0 }))),
             unknown: Notify::new(),
         })
+    }
+
+    /// Whether these are the keys that `rules` ask for, from the same place and for the same algorithms.
+    pub(super) fn is_of(&self, rules: &Jwt) -> bool {
+        *self.issuer == *rules.issuer
+            && self.algorithms == rules.algorithms
+            && self.from == rules.keys
+            && self.ca == rules.keys.ca().and_then(|file| stamp(file))
     }
 
     /// Whose keys they are.

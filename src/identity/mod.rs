@@ -38,7 +38,7 @@ use std::time::SystemTime;
 use ::http::HeaderMap;
 
 use crate::config::identity as config;
-use crate::domain::{self, ClientCertificate, Principal, Reason, Rejection};
+use crate::domain::{self, ClientCertificate, FileStamp, Principal, Reason, Rejection};
 
 pub use error::{IdentityError, KeySetError};
 pub use external::Question;
@@ -55,6 +55,8 @@ pub struct Identity {
     methods: Vec<Method>,
     /// Each file of issued keys, once.
     issued: Vec<Arc<IssuedKeys>>,
+    /// What was known of each bundle of authorities before it was read.
+    bundles: Vec<Option<FileStamp>>,
 }
 
 /// What a request shows of its sender before its body is read.
@@ -119,18 +121,29 @@ impl Identity {
     /// Where the list is empty, an issuer is named twice, a method stands behind `anonymous`, or a key set can't be used; the error
     /// names the file and the cause.
     pub fn build(methods: &[config::Method]) -> Result<Self, IdentityError> {
+        Self::rebuild(methods, None)
+    }
+
+    /// The same in place of `before`, whose keys of an issuer live on where what is said of them is the same, and so do keys that were issued: they renew
+    /// themselves, and an issuer that is down at this moment costs nobody anything.
+    ///
+    /// # Errors
+    /// As [`Identity::build`].
+    pub fn rebuild(methods: &[config::Method], before: Option<&Self>) -> Result<Self, IdentityError> {
+        let known: Vec<_> = before.into_iter().flat_map(Self::keyrings).collect();
+        let bundles = bundles(methods);
         let mut issuers = Vec::new();
         let mut files = issued::Files::default();
         for (at, method) in methods.iter().enumerate() {
             match method {
-                config::Method::Jwt(jwt) => issuers.push(jwt::Issuer::build(jwt)?),
+                config::Method::Jwt(jwt) => issuers.push(jwt::Issuer::build(jwt, &known)?),
                 config::Method::ApiKeys(keys) => files.api_keys(keys),
                 config::Method::AwsCredentials(credentials) => files.aws_credentials(credentials),
                 config::Method::Anonymous(_) if at + 1 < methods.len() => return Err(IdentityError::AfterAnonymous),
                 config::Method::ClientCertificate(_) | config::Method::External(_) | config::Method::Anonymous(_) => {}
             }
         }
-        let issued = files.read()?;
+        let issued = files.read(before.map_or(&[], |before| &before.issued))?;
         let named = |file: &std::path::Path| issued.iter().find(|keys| keys.file() == file).map(Arc::clone);
         let mut jwt = if issuers.is_empty() { None } else { Some(Method::Jwt(Box::new(jwt::Jwt::of(issuers)?))) };
         // All issuers together stand where the first of them does.
@@ -143,7 +156,13 @@ impl Identity {
             config::Method::Anonymous(everyone) => Some(Ok(Method::Anonymous(Arc::new(principal(everyone))))),
         });
         let methods = ready.collect::<Result<Vec<_>, IdentityError>>()?;
-        if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods, issued }) }
+        if methods.is_empty() { Err(IdentityError::NoMethod) } else { Ok(Self { methods, issued, bundles }) }
+    }
+
+    /// Whether the files that are read once, and by nobody again, are as they were: bundles of authorities. `methods` are those that it was built of.
+    #[must_use]
+    pub fn is_current(&self, methods: &[config::Method]) -> bool {
+        self.bundles == bundles(methods)
     }
 
     /// The files of issued keys, for a background task to look at.
@@ -228,6 +247,19 @@ impl Method {
     const fn reads_a_token(&self) -> bool {
         matches!(self, Self::Jwt(_) | Self::ApiKeys(_) | Self::External(_))
     }
+}
+
+/// What is known of the bundles of authorities that the methods name, in their order.
+fn bundles(methods: &[config::Method]) -> Vec<Option<FileStamp>> {
+    let named = methods.iter().filter_map(|method| match method {
+        config::Method::Jwt(jwt) => jwt.keys.ca(),
+        config::Method::External(external) => external.ca.as_ref(),
+        config::Method::ApiKeys(_)
+        | config::Method::AwsCredentials(_)
+        | config::Method::ClientCertificate(_)
+        | config::Method::Anonymous(_) => None,
+    });
+    named.map(|file| std::fs::metadata(file).ok().as_ref().map(FileStamp::of)).collect()
 }
 
 fn principal(everyone: &config::Anonymous) -> Principal {

@@ -254,6 +254,20 @@ impl Limits {
         }
     }
 
+    /// The same while the gateway runs, for what is of rules that are new. A bucket that is in use is left as it is: it was used since the process began,
+    /// by a rule of the same name that was gone for a while, and knows all that the ledger does.
+    pub fn restore_new(&self, quotas: Vec<Quota>, now: Now) {
+        let wall = self.wall(now.wall);
+        let is_known = |quota: &Quota| {
+            self.rules.iter().find(|rule| *rule.name == *quota.rule).is_none_or(|rule| {
+                let key = subject::key(self.buckets.seed(), rule.id, &rule.per, &quota.subject);
+                self.buckets.look(key, rule.terms(None, 0, wall), now.monotonic).0.taken() > 0
+            })
+        };
+        let lost: Vec<Quota> = quotas.into_iter().filter(|quota| !is_known(quota)).collect();
+        self.restore(&lost, now);
+    }
+
     fn rule(&self, place: usize) -> Option<&Judge> {
         self.rules.get(place)
     }

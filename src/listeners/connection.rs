@@ -49,7 +49,7 @@ pub struct Connection {
     transport: Transport,
     peeked: Bytes,
     written: Vec<u8>,
-    pace: Pace,
+    pace: Arc<Pace>,
     head_bytes: usize,
     header_timeout: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -61,6 +61,18 @@ pub struct Connection {
     tls: Option<Arc<SslDigest>>,
     alpn: Option<ALPN>,
     established: SystemTime,
+}
+
+/// Whether a connection carries a request.
+#[derive(Clone, Debug)]
+pub struct Idleness(Arc<Pace>);
+
+impl Idleness {
+    /// Whether it waits between two requests of HTTP/1.1. HTTP/2 ends by itself once it was told to.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.phase() == Phase::Idle
+    }
 }
 
 enum Transport {
@@ -99,7 +111,7 @@ impl Connection {
             transport,
             peeked: Bytes::new(),
             written: Vec::new(),
-            pace: Pace::new(),
+            pace: Arc::new(Pace::new()),
             head_bytes: 0,
             header_timeout,
             timer: None,
@@ -132,6 +144,12 @@ impl Connection {
     /// The exchange is over and all of its body was read: the next byte begins another head.
     pub fn end_exchange(&self) {
         self.pace.enter(Phase::Idle);
+    }
+
+    /// Tells whether it carries a request, also while someone else has the connection.
+    #[must_use]
+    pub fn idleness(&self) -> Idleness {
+        Idleness(Arc::clone(&self.pace))
     }
 
     /// Ends the wait for a client that has begun a head and not finished it in time.

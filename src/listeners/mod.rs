@@ -7,6 +7,7 @@
 mod arrival;
 mod certificate;
 mod connection;
+mod entrance;
 mod files;
 mod pace;
 mod proxy_header;
@@ -20,21 +21,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::arrival::{Shown, is_in};
+use self::entrance::fresh;
 use self::files::Files;
-use self::slots::AddressSlot;
-use self::tls::Shared;
-use crate::config::listeners::Listener as Config;
 use crate::domain::{Reread, TurnedAway};
 
 pub use arrival::Arrival;
 pub use certificate::read as read_certificate;
-pub use connection::Connection;
+pub use connection::{Connection, Idleness};
+pub use entrance::{Entrance, Prepared};
 pub use proxy_header::{ProxyHeader, ProxyHeaderError};
 pub use slots::Slots;
 pub use tls::TlsError;
@@ -61,72 +60,42 @@ pub enum ListenError {
 /// A bound socket that has not begun to accept.
 pub struct Listener {
     socket: TcpListener,
-    address: SocketAddr,
-    slots: Arc<Slots>,
-    door: Arc<Door>,
+    entrance: Entrance,
     /// What is read again when it changes.
     files: Vec<Files>,
 }
 
-/// How a socket becomes a connection.
-struct Door {
-    tls: Option<Arc<Shared>>,
-    proxy_protocol: Vec<IpNet>,
-    trusted_proxies: Arc<[IpNet]>,
-    slots: Arc<Slots>,
-    header_timeout: Duration,
+/// Binds `address`.
+///
+/// # Errors
+/// Where it is taken, or is none of this machine's.
+pub fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    std::net::TcpListener::bind(address).map_err(|source| ListenError::Bind { address, source })
 }
 
 impl Listener {
-    /// Binds the socket and reads its certificates. `header_timeout` bounds a new connection's PROXY header, TLS handshake and the wait for its first
-    /// byte, all together; and each request head from its first byte.
+    /// Takes a socket that listens. Call it on a runtime.
     ///
     /// # Errors
-    /// Where the address is taken, or a certificate or key file can't be read or does not fit its other half.
-    pub fn bind(config: &Config, header_timeout: Duration) -> Result<Self, ListenError> {
-        let (tls, files) = match &config.tls {
-            None => (None, Vec::new()),
-            Some(tls) => {
-                // Looked at before they are read, so that no change is missed.
-                let files = tls::files(tls);
-                (Some(Arc::new(Shared::load(tls)?)), files)
-            }
-        };
-        let bind = || {
-            let socket = std::net::TcpListener::bind(config.address)?;
+    /// Where the runtime can't have the socket.
+    pub fn on(socket: std::net::TcpListener, prepared: Prepared) -> Result<Self, ListenError> {
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = socket.local_addr().map_err(|source| ListenError::Bind { address: unspecified, source })?;
+        let ours = || {
+            // A blocking one would hold up a worker in every `accept`; who passed it may have left it so.
             socket.set_nonblocking(true)?;
-            let socket = TcpListener::from_std(socket)?;
-            let address = socket.local_addr()?;
-            Ok((socket, address))
+            TcpListener::from_std(socket)
         };
-        let (socket, address) = bind().map_err(|source| ListenError::Bind { address: config.address, source })?;
-        let slots = Slots::new(config.max_connections, config.max_connections_per_address);
-        let door = Door {
-            tls,
-            proxy_protocol: config.proxy_protocol.clone(),
-            trusted_proxies: config.trusted_proxies.as_slice().into(),
-            slots: Arc::clone(&slots),
-            header_timeout,
-        };
-        Ok(Self { socket, address, slots, door: Arc::new(door), files })
+        let socket = ours().map_err(|source| ListenError::Bind { address, source })?;
+        let Prepared { door, files, max_connections, max_connections_per_address } = prepared;
+        let slots = Slots::new(max_connections, max_connections_per_address);
+        Ok(Self { socket, entrance: Entrance { address, slots, door: Arc::new(ArcSwap::from_pointee(door)) }, files })
     }
 
-    /// Where it listens: the real port, where the configuration left it to the system.
+    /// What it is known by while it serves.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whether it speaks TLS.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.door.tls.is_some()
-    }
-
-    /// Its connections.
-    #[must_use]
-    pub const fn slots(&self) -> &Arc<Slots> {
-        &self.slots
+    pub const fn entrance(&self) -> &Entrance {
+        &self.entrance
     }
 
     /// Reads certificate files again when they change, for ever; `tell` hears what became of each change. None without TLS, and when asked again.
@@ -134,45 +103,48 @@ impl Listener {
     where
         T: Fn(Reread) + Send + Sync + Clone + 'static,
     {
-        let tls = self.door.tls.clone()?;
-        let files = std::mem::take(&mut self.files);
-        (!files.is_empty()).then(|| files::keep_fresh(tls, files, tell))
+        fresh(self.entrance.door.load().tls.clone(), std::mem::take(&mut self.files), tell)
     }
 
     /// Accepts until `stop`, and gives each connection to `handle` in a task of its own, tracked by `tasks`. `tell` hears of connections that are closed
     /// before that.
     ///
     /// Beyond its bounds a connection is closed at once. To leave it waiting would hide from load balancer and client that there is no room. A
-    /// connection that has said nothing by `stop` is dropped: it holds up no drain.
+    /// connection that has said nothing by `quit` is dropped: it holds up no drain.
     pub async fn serve<H, F>(
         self,
         handle: Arc<H>,
         tell: impl Fn(TurnedAway) + Send + Sync + Clone + 'static,
         tasks: TaskTracker,
         stop: CancellationToken,
+        quit: CancellationToken,
     ) where
         H: Fn(Connection) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let Entrance { address, slots, door } = self.entrance;
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                // First: what comes after it is for whoever has the socket next.
+                biased;
                 () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let Some(slot) = self.slots.take() else {
+                    let Some(slot) = slots.take() else {
                         tell(TurnedAway::Full);
                         continue;
                     };
-                    let (handle, door, tell, stop) = (Arc::clone(&handle), Arc::clone(&self.door), tell.clone(), stop.clone());
+                    let (handle, door, slots) = (Arc::clone(&handle), door.load_full(), Arc::clone(&slots));
+                    let (tell, quit) = (tell.clone(), quit.clone());
                     tasks.spawn(async move {
                         let mut failing = TurnedAway::Silent;
-                        let establishing = tokio::time::timeout(door.header_timeout, door.establish(stream, peer, &mut failing));
+                        let establishing = tokio::time::timeout(door.header_timeout, door.establish(stream, peer, &slots, &mut failing));
                         let arrived = tokio::select! {
                             biased;
                             arrived = establishing => arrived,
-                            () = stop.cancelled() => return,
+                            () = quit.cancelled() => return,
                         };
                         match arrived {
                             Ok(Ok((connection, _counted))) => handle(connection).await,
@@ -189,54 +161,10 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(address = %self.address, %error, "accept failed");
+                    tracing::warn!(%address, %error, "accept failed");
                     tokio::time::sleep(REST).await;
                 }
             }
         }
-    }
-}
-
-impl Door {
-    /// Makes a connection of a socket, to its first byte. `failing` is what it would be turned away for at the moment.
-    async fn establish(&self, mut stream: TcpStream, peer: SocketAddr, failing: &mut TurnedAway) -> io::Result<(Connection, AddressSlot)> {
-        // Events are small and must leave at once; head and body are joined by the connection's own buffer, not by Nagle's.
-        stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        let mut client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let mut for_itself = false;
-        if !self.proxy_protocol.is_empty() {
-            *failing = TurnedAway::NotAProxy;
-            if !is_in(&self.proxy_protocol, client.ip()) {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the peer is not in `proxy_protocol`"));
-            }
-            *failing = TurnedAway::ProxyHeader;
-            let header = ProxyHeader::read(&mut stream).await?;
-            for_itself = header.client.is_none();
-            client = header.client.unwrap_or(client);
-        }
-        *failing = TurnedAway::AddressFull;
-        // A proxy brings many clients, and a balancer that looks in for itself must find the door open.
-        let is_proxy = for_itself || is_in(&self.trusted_proxies, client.ip());
-        let full = || io::Error::new(io::ErrorKind::QuotaExceeded, "the address has all its connections");
-        let counted = if is_proxy { AddressSlot::uncounted() } else { self.slots.take_of(client.ip()).ok_or_else(full)? };
-
-        *failing = TurnedAway::Handshake;
-        let arrival = |shown| Arrival::new(client.ip(), Arc::clone(&self.trusted_proxies), shown);
-        let mut connection = match &self.tls {
-            None => Connection::plain(stream, client, local, self.header_timeout, arrival(None)),
-            Some(tls) => {
-                let current = tls.current();
-                let stream = current.acceptor.accept(stream).await?;
-                let session = stream.get_ref().1;
-                let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-                let judged = current.trust.as_ref().filter(|_| !resumed).map(|trust| trust.generation);
-                let shown = session.peer_certificates().and_then(|certificates| Shown::new(certificates, Arc::clone(tls), judged));
-                Connection::tls(stream, client, local, self.header_timeout, arrival(shown))
-            }
-        };
-        *failing = TurnedAway::Silent;
-        connection.begin().await?;
-        Ok((connection, counted))
     }
 }

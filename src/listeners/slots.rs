@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 /// The connections of one listener.
 #[derive(Debug)]
 pub struct Slots {
-    max: u64,
-    per_address: Option<u64>,
+    max: AtomicU64,
+    /// 0 where there is no bound.
+    per_address: AtomicU64,
     open: AtomicU64,
     /// Who has how many: only addresses that have one, so never more than `max` of them.
     by_address: Mutex<HashMap<IpAddr, u64>>,
@@ -20,7 +21,16 @@ pub struct Slots {
 
 impl Slots {
     pub(super) fn new(max: u64, per_address: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { max, per_address, open: AtomicU64::new(0), by_address: Mutex::default() })
+        let slots =
+            Self { max: AtomicU64::new(max), per_address: AtomicU64::new(0), open: AtomicU64::new(0), by_address: Mutex::default() };
+        slots.set_bounds(max, per_address);
+        Arc::new(slots)
+    }
+
+    /// Changes the bounds, on a reload. Connections stay, above a bound too; those that were taken while addresses had no bound are not counted for theirs.
+    pub(super) fn set_bounds(&self, max: u64, per_address: Option<u64>) {
+        self.max.store(max, Ordering::Relaxed);
+        self.per_address.store(per_address.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The connections there are.
@@ -32,7 +42,7 @@ impl Slots {
     /// A place for one more connection until it is dropped; none where all are taken.
     pub(super) fn take(self: &Arc<Self>) -> Option<Slot> {
         // One task accepts, and others only give back: what is read here can but have become less.
-        if self.open() >= self.max {
+        if self.open() >= self.max.load(Ordering::Relaxed) {
             return None;
         }
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -41,7 +51,10 @@ impl Slots {
 
     /// The same for one more connection of `address`: none where it has all that it may have.
     pub(super) fn take_of(self: &Arc<Self>, address: IpAddr) -> Option<AddressSlot> {
-        let Some(max) = self.per_address else { return Some(AddressSlot::uncounted()) };
+        let max = match self.per_address.load(Ordering::Relaxed) {
+            0 => return Some(AddressSlot::uncounted()),
+            max => max,
+        };
         let source = source(address);
         let mut by_address = self.by_address.lock();
         let count = by_address.entry(source).or_insert(0);

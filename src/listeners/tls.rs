@@ -104,6 +104,11 @@ impl Shared {
         Ok(Self { config: config.clone(), current, tickets })
     }
 
+    /// Whether it is what `config` asks for; the files renew themselves.
+    pub(super) fn is_of(&self, config: &Tls) -> bool {
+        self.config == *config
+    }
+
     pub(super) fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 
-use super::Gateway;
+use super::{Gateway, Plane};
 use crate::listeners::Connection;
 use crate::state::{Live, Snapshot};
 
@@ -28,16 +29,20 @@ const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Idle upstream connections kept for each thread.
 const IDLE_UPSTREAM: usize = 256;
 
-/// Serves connections: the gateway inside Pingora's proxy. Cheap to clone.
+/// Serves connections: the gateway inside Pingora's proxy. Clones are the same one.
 #[derive(Clone)]
-pub struct Proxy(Arc<HttpProxy<Gateway>>);
+pub struct Proxy {
+    serving: Arc<HttpProxy<Gateway>>,
+    plane: Arc<ArcSwap<Plane>>,
+}
 
 impl Proxy {
     /// A proxy that begins with `snapshot`, on a runtime of `threads` workers.
     #[must_use]
-    pub fn new(snapshot: Snapshot, live: Arc<Live>, threads: usize) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, live: Arc<Live>, threads: usize) -> Self {
         let conf = ServerConf { threads, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
-        let mut proxy = HttpProxy::new(Gateway::new(snapshot, live), Arc::new(conf));
+        let plane = Arc::new(ArcSwap::from_pointee(Plane::of(snapshot)));
+        let mut proxy = HttpProxy::new(Gateway { plane: Arc::clone(&plane), live }, Arc::new(conf));
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(H2_IDLE);
@@ -46,16 +51,27 @@ impl Proxy {
         h2.max_concurrent_streams(H2_STREAMS).initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
         proxy.h2_options = Some(h2);
         proxy.handle_init_modules();
-        Self(Arc::new(proxy))
+        Self { serving: Arc::new(proxy), plane }
+    }
+
+    /// From now on requests begin with `snapshot`. Those under way keep the one that they began with.
+    pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.plane.store(Arc::new(Plane::of(snapshot)));
+    }
+
+    /// What a request would begin with now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.plane.load().snapshot)
     }
 
     /// Serves one connection to its end. `shutdown` turns true when no further request is wanted on it.
     pub async fn serve(&self, connection: Connection, shutdown: &ShutdownWatch) {
-        ServerApp::process_new(&self.0, Box::new(connection), shutdown).await;
+        ServerApp::process_new(&self.serving, Box::new(connection), shutdown).await;
     }
 
     /// Ends the connections that carry no request.
     pub async fn close_idle(&self) {
-        HttpServerApp::http_cleanup(&*self.0).await;
+        HttpServerApp::http_cleanup(&*self.serving).await;
     }
 }

@@ -52,22 +52,21 @@ const KEEPALIVE: Duration = Duration::from_mins(6);
 
 /// The gateway as Pingora sees it.
 pub struct Gateway {
-    plane: ArcSwap<Plane>,
+    plane: Arc<ArcSwap<Plane>>,
     live: Arc<Live>,
 }
 
 /// What one request reads: the rooms, and the peers that follow from them.
 struct Plane {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     peers: dial::Peers,
 }
 
-impl Gateway {
-    /// A gateway that begins with `snapshot`.
-    #[must_use]
-    pub fn new(snapshot: Snapshot, live: Arc<Live>) -> Self {
+impl Plane {
+    fn of(snapshot: Arc<Snapshot>) -> Self {
+        // Peers of the same name and host have the same key in Pingora's pool: idle connections are found again.
         let peers = dial::Peers::build(&snapshot.upstreams);
-        Self { plane: ArcSwap::from_pointee(Plane { snapshot, peers }), live }
+        Self { snapshot, peers }
     }
 }
 

@@ -110,6 +110,32 @@ impl StsCall {
     }
 }
 
+/// What became of a configuration that was to be served in place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reload {
+    /// It is served.
+    Applied,
+    /// It says what the one before said; what it names was read anew.
+    Unchanged,
+    /// It can't be served, and the one before is.
+    Refused,
+}
+
+impl Reload {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Refused];
+
+    /// The label in `tollgate_config_reloads_total{outcome}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// What became of an answer whose client left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unheard {

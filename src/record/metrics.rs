@@ -18,7 +18,7 @@ use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge
 pub use self::figures::{Distribution, Figures};
 use self::health::Health;
 pub use self::health::UpstreamLevel;
-use self::levels::Sample;
+use self::levels::{Reloads, Sample};
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
 use self::upstreams::Upstreams;
@@ -81,6 +81,7 @@ pub struct Metrics {
     health: Health,
     config_version: GaugeVec,
     config_loaded: Gauge,
+    reloads: Reloads,
 }
 
 impl Metrics {
@@ -190,6 +191,7 @@ impl Metrics {
                 "tollgate_config_loaded_timestamp_seconds",
                 "When the configuration that is served was loaded, in seconds since the epoch.",
             ))),
+            reloads: Reloads::build(&families),
             registry,
         }
     }

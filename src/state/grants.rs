@@ -48,8 +48,10 @@ impl GrantBook {
     /// Where the ledger can't be read.
     pub fn open(&self, rules: &[Rule]) -> Result<(), LedgerError> {
         let mut known = self.rules.lock();
-        *known = rules.iter().map(|rule| (rule.name.as_str().into(), rule.count)).collect();
-        self.enforce(&known)
+        let rules: Vec<_> = rules.iter().map(|rule| (rule.name.as_str().into(), rule.count)).collect();
+        self.enforce(&rules)?;
+        *known = rules;
+        Ok(())
     }
 
     /// The rules in force, and what each counts.

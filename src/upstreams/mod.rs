@@ -74,10 +74,12 @@ pub struct Upstream {
     /// Its AWS region.
     pub region: Arc<str>,
     /// The gateway's own credentials there.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// What its servers' certificates must chain to (DER), where not the system's roots.
     pub ca: Option<Vec<Vec<u8>>>,
     endpoints: HashMap<&'static str, Arc<Endpoint>>,
+    /// What it was built from.
+    config: Config,
 }
 
 /// One service of one upstream.
@@ -99,7 +101,23 @@ impl Upstreams {
     /// # Errors
     /// Where a credential file or CA bundle can't be used.
     pub fn build(upstreams: &[Config]) -> Result<Self, UpstreamError> {
-        let built = upstreams.iter().map(|upstream| Ok((Arc::clone(&upstream.name), Arc::new(Upstream::build(upstream)?))));
+        Self::rebuild(upstreams, None)
+    }
+
+    /// The same in place of `before`: an upstream that would be the same is the same, addresses and credentials included, and one of which only something
+    /// else changed keeps its credentials. Files are read anew, and what they hold counts.
+    ///
+    /// # Errors
+    /// Where a credential file or CA bundle can't be used.
+    pub fn rebuild(upstreams: &[Config], before: Option<&Self>) -> Result<Self, UpstreamError> {
+        let built = upstreams.iter().map(|config| {
+            let fresh = Upstream::build(config)?;
+            let upstream = match before.and_then(|before| before.named(&config.name)) {
+                Some(known) => fresh.in_place_of(known),
+                None => Arc::new(fresh),
+            };
+            Ok((Arc::clone(&config.name), upstream))
+        });
         Ok(Self(built.collect::<Result<_, _>>()?))
     }
 
@@ -117,8 +135,9 @@ impl Upstreams {
 
 impl Upstream {
     fn build(config: &Config) -> Result<Self, UpstreamError> {
-        let credentials =
-            Credentials::build(config).map_err(|source| UpstreamError::Credentials { upstream: Arc::clone(&config.name), source })?;
+        let credentials = Credentials::build(config)
+            .map(Arc::new)
+            .map_err(|source| UpstreamError::Credentials { upstream: Arc::clone(&config.name), source })?;
         let mut addresses: HashMap<Host, Arc<Addresses>> = HashMap::new();
         let endpoints = SERVICES.iter().map(|service| {
             let host = Host::of(config, service);
@@ -137,7 +156,21 @@ impl Upstream {
             credentials,
             ca: ca(config)?,
             endpoints: endpoints.collect(),
+            config: config.clone(),
         })
+    }
+
+    /// What lives on of `known` when this takes its place: all of it, its credentials, or nothing.
+    fn in_place_of(self, known: &Arc<Self>) -> Arc<Self> {
+        let (config, before) = (&self.config, &known.config);
+        // STS's host follows from all of these.
+        let asks = |config: &Config| (config.credentials.clone(), config.region.clone(), config.fips, config.dual_stack);
+        let same_keys = asks(config) == asks(before) && self.credentials.reads_as(&known.credentials);
+        if same_keys && config == before && self.ca == known.ca {
+            return Arc::clone(known);
+        }
+        let credentials = if same_keys { Arc::clone(&known.credentials) } else { Arc::clone(&self.credentials) };
+        Arc::new(Self { credentials, ..self })
     }
 
     /// Where its calls to `service` go.

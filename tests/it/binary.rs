@@ -34,6 +34,25 @@ impl Binary {
         Self::run_by(shell, dir, yaml, &[]).await
     }
 
+    /// The same where a service manager passes the listener `socket`.
+    pub(crate) async fn run_with_socket(socket: std::net::TcpListener, dir: &Path, yaml: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_tollgate")]);
+        shell.stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
+        Self::run_by(shell, dir, yaml, &[("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "gateway")]).await
+    }
+
+    /// Sends it a signal, by its name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
+    }
+
+    /// All that it said on stderr until now.
+    pub(crate) fn said(&self) -> String {
+        self.stderr.lock().clone()
+    }
+
     async fn run_by(mut command: Command, dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let file = dir.join("binary.yaml");
         std::fs::write(&file, yaml).unwrap();

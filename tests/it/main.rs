@@ -37,6 +37,8 @@ mod quotas;
 mod ratelimits;
 mod record;
 mod refusals;
+mod reload;
+mod reload_process;
 mod scripted;
 mod sdk;
 mod sdk_rust;

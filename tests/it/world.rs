@@ -12,7 +12,7 @@ use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
 use tollgate::domain::{Clock, ManualClock, Secret, Stopped};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::identity::{KeysFile, Owner};
-use tollgate::server::Running;
+use tollgate::server::{Changes, ReloadError, Running};
 
 use crate::client::{PATIENCE, call, converse, post};
 
@@ -54,6 +54,8 @@ pub(crate) struct World {
     /// For tenant `stopped`.
     pub(crate) stopped_token: String,
     pub(crate) dir: Dir,
+    /// The gateway's gateway.yaml.
+    pub(crate) yaml: String,
 }
 
 /// A directory that goes with its world.
@@ -200,7 +202,13 @@ impl World {
             access_key_id,
             secret_access_key: secret_access_key.expose().clone(),
             dir,
+            yaml: text,
         }
+    }
+
+    /// Puts `yaml` in force, whose files are in the world's directory.
+    pub(crate) async fn reload(&self, yaml: &str) -> Result<Changes, ReloadError> {
+        self.gateway.reload(&Config::parse(yaml, &self.dir.join("gateway.yaml"))?).await
     }
 
     /// Where the gateway that knows issued keys serves, plainly and over TLS.

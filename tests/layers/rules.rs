@@ -21,8 +21,8 @@ const ROOMS: [&str; 13] = [
     "record",
 ];
 
-/// Files of `src/config/` that are no top-level key of gateway.yaml: what reads, reports and shows.
-const CONFIG_MACHINERY: [&str; 4] = ["mod", "effective", "reader", "tests"];
+/// Files of `src/config/` that are no top-level key of gateway.yaml: what reads, reports, shows and compares.
+const CONFIG_MACHINERY: [&str; 5] = ["mod", "difference", "effective", "reader", "tests"];
 
 /// Keys of gateway.yaml that belong to a room of another name.
 const CONFIG_ELSEWHERE: [(&str, &str); 1] = [("cache_memory", "cache")];

@@ -33,6 +33,13 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The same, as a value.
+    pub(super) fn shown_value(&self) -> Value {
+        self.shown()
+    }
+}
+
 /// What can be shown.
 trait Shown {
     fn shown(&self) -> Value;

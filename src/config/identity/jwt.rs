@@ -49,6 +49,17 @@ pub enum KeySource {
     Secret(PathBuf),
 }
 
+impl KeySource {
+    /// The bundle of authorities that is named with it.
+    #[must_use]
+    pub const fn ca(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Url { ca, .. } | Self::Discovery { ca, .. } => ca.as_ref(),
+            Self::File(_) | Self::Secret(_) => None,
+        }
+    }
+}
+
 /// A claim by name, looked for first as it is written (Cognito's `custom:tenant` or a URL), then as a dotted path into nested objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath(pub String);

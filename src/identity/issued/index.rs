@@ -15,7 +15,7 @@ use super::seal::Sealer;
 use crate::domain::{Method, Principal, Secret};
 
 /// What of a file is wanted: the methods that read it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) api_keys: bool,
     pub(super) aws_credentials: bool,

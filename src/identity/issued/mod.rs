@@ -90,9 +90,13 @@ impl Files {
         &mut self.0[at]
     }
 
-    /// Reads them all.
-    pub(super) fn read(self) -> Result<Vec<Arc<IssuedKeys>>, IdentityError> {
+    /// Reads them all, but for those that are `known`: these are read again whenever they change.
+    pub(super) fn read(self, known: &[Arc<IssuedKeys>]) -> Result<Vec<Arc<IssuedKeys>>, IdentityError> {
         let read = |(file, key_file, wanted): (PathBuf, Option<PathBuf>, Wanted)| {
+            let same = |keys: &&Arc<IssuedKeys>| keys.file == file && keys.key_file == key_file && keys.wanted == wanted;
+            if let Some(keys) = known.iter().find(same) {
+                return Ok(Arc::clone(keys));
+            }
             let stamps = stamps(&file, key_file.as_deref());
             let index = read(&file, key_file.as_deref(), wanted).map_err(|cause| IdentityError::Keys { file: file.clone(), cause })?;
             let seen = Mutex::new(Seen { stamps, good: true });

@@ -39,7 +39,7 @@ impl Dir {
         let mut files = Files::default();
         files.api_keys(&config::ApiKeys { file: self.file() });
         files.aws_credentials(&config::AwsCredentials { file: self.file(), key_file: Some(self.key_file()).filter(|file| file.exists()) });
-        files.read().map(|mut read| read.remove(0))
+        files.read(&[]).map(|mut read| read.remove(0))
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use super::super::families::{Families, known_good};
-use super::super::labels::{KeyFetch, Level, StsCall};
-use super::Metrics;
+use super::super::labels::{KeyFetch, Level, Reload, StsCall};
+use super::{Metrics, child};
 use crate::domain::STOP_KINDS;
 
 /// A level, and who knows it.
@@ -14,6 +14,23 @@ pub(super) struct Sample {
     level: Level,
     shown: Shown,
     read: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// What became of reloads.
+pub(super) struct Reloads {
+    outcomes: [IntCounter; Reload::ALL.len()],
+    last_succeeded: IntGauge,
+}
+
+impl Reloads {
+    pub(super) fn build(families: &Families<'_>) -> Self {
+        let outcomes =
+            families.counters("tollgate_config_reloads_total", "Configurations that were to be served in place of another.", &["outcome"]);
+        let last = "Whether the configuration that was loaded last is served: 0 after a reload that was refused.";
+        let last_succeeded = families.gauge("tollgate_config_last_reload_success", last, None);
+        last_succeeded.set(1);
+        Self { outcomes: Reload::ALL.map(|outcome| outcomes.with_label_values(&[outcome.label()])), last_succeeded }
+    }
 }
 
 /// What shows a level.
@@ -88,6 +105,14 @@ impl Metrics {
         for (kind, count) in STOP_KINDS.iter().zip(counts) {
             self.stops.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Counts a configuration that was to be served in place of another.
+    pub fn config_reload(&self, outcome: Reload) {
+        if let Some(counter) = child(&self.reloads.outcomes, &Reload::ALL, &outcome) {
+            counter.inc();
+        }
+        self.reloads.last_succeeded.set(i64::from(outcome != Reload::Refused));
     }
 
     /// Notes that the configuration of this `version` is served from `at` on.

@@ -62,6 +62,18 @@ impl Base {
         Ok(Self { upstream: Arc::clone(&upstream.name), source, keys: ArcSwapOption::new(keys), renewed: watch::Sender::new(()) })
     }
 
+    /// Whether both were read alike: from the same kind of source, and the same keys where that is files.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        match (&self.source, &other.source) {
+            (Source::Asked(_), Source::Asked(_)) => true,
+            (Source::Files(_), Source::Files(_)) => {
+                let (ours, theirs) = (self.keys.load(), other.keys.load());
+                ours.as_deref().zip(theirs.as_deref()).is_some_and(|(ours, theirs)| ours == theirs)
+            }
+            (Source::Files(_), Source::Asked(_)) | (Source::Asked(_), Source::Files(_)) => false,
+        }
+    }
+
     /// The keys at `now`, where there are any that AWS still takes.
     pub(super) fn current(&self, now: SystemTime) -> Option<Arc<Keys>> {
         self.keys.load_full().filter(|keys| keys.last_beyond(now))

@@ -133,6 +133,11 @@ impl Credentials {
         Ok(Self { upstream, base, signs })
     }
 
+    /// Whether both, of the same configuration, were read alike: from a source that is asked later, or as the same fixed keys.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        self.base.reads_as(&other.base)
+    }
+
     /// The keys that sign for every caller at `now`, where there are any that AWS still takes. None where each caller has a session of its own: see
     /// [`Self::keys`].
     #[must_use]

@@ -1,0 +1,53 @@
+//! `/reload`: the configuration is loaded anew, as on SIGHUP.
+
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::{Admin, Page, TEXT, guard, in_json, response};
+
+/// Someone who asks for a reload, and is told what came of it.
+pub type Asked = oneshot::Sender<Result<Reloaded, NotReloaded>>;
+
+/// What a reload changed, as JSON.
+#[derive(Clone, Debug)]
+pub struct Reloaded(pub Value);
+
+/// Why a reload was refused. Nothing has changed then.
+#[derive(Clone, Debug)]
+pub enum NotReloaded {
+    /// The configuration has these faults, as `tollgate check` tells them, or can't be put to work.
+    Faulty(String),
+    /// It is in order, but this process can't take it up as it is now.
+    Impossible(String),
+}
+
+/// Whether a request asks for a reload.
+pub(super) fn is_reload(request: &Parts) -> bool {
+    request.method == Method::POST && request.uri.path() == Page::Reload.path()
+}
+
+impl Admin {
+    /// Reloads, for what [`is_reload`] says asks for it. The body means nothing.
+    pub(super) async fn reload(&self, request: &Parts) -> Response<Vec<u8>> {
+        let why = guard::foreign(request, self.shown.load().address).or_else(|| guard::browser(&request.headers));
+        if let Some(why) = why {
+            return in_json(StatusCode::FORBIDDEN, &json!({ "message": why }));
+        }
+        let (told, answer) = oneshot::channel();
+        let is_heard = if let Some(reloads) = &self.reloads {
+            reloads.send(told).await.is_ok()
+        } else {
+            drop(told);
+            false
+        };
+        match answer.await {
+            Ok(Ok(Reloaded(changes))) => in_json(StatusCode::OK, &changes),
+            Ok(Err(NotReloaded::Faulty(message))) => response(StatusCode::UNPROCESSABLE_ENTITY, TEXT, message),
+            Ok(Err(NotReloaded::Impossible(message))) => response(StatusCode::CONFLICT, TEXT, message),
+            Err(_) if is_heard => in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "message": "the reload broke off; see the log" })),
+            Err(_) => response(StatusCode::CONFLICT, TEXT, "nothing here can be reloaded\n"),
+        }
+    }
+}

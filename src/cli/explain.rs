@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::table::{self, Align};
 use super::load;
+use super::table::{self, Align};
 use crate::call;
 use crate::config::Config;
 use crate::config::routes::Sticky;
@@ -193,7 +193,9 @@ impl Told<'_> {
                 drop(call::rename(&mut call, self.body, name));
             }
             let in_body = match named {
-                Some(name) if call.path == self.asking.call.path && self.asking.call.model.is_some() => format!(", model {name} in the body"),
+                Some(name) if call.path == self.asking.call.path && self.asking.call.model.is_some() => {
+                    format!(", model {name} in the body")
+                }
                 Some(_) | None => String::new(),
             };
             let upstream = self.config.upstreams.iter().find(|upstream| upstream.name == target.upstream);

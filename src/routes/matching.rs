@@ -151,7 +151,8 @@ impl Matching {
                 format!("header `{name}`: is {values}, wants {}", listed(patterns))
             }),
             Lacks::Operation => {
-                let wanted: Vec<String> = self.operations.iter().map(|one| format!("{} {}", one.method.to_string().to_ascii_uppercase(), one.path)).collect();
+                let wanted: Vec<String> =
+                    self.operations.iter().map(|one| format!("{} {}", one.method.to_string().to_ascii_uppercase(), one.path)).collect();
                 format!("operation: is `{method} {}`, wants {}", asked.path, listed(&wanted))
             }
         }

@@ -54,8 +54,10 @@ impl Value<'_> {
         });
         match parsed {
             Some(parts) => Ok(parts),
-            None => self
-                .refuse_with(format!("{} is not a share", self.quoted()), "`0%` to `100%`, with four decimals at most, as in `1%` or `0.05%`"),
+            None => self.refuse_with(
+                format!("{} is not a share", self.quoted()),
+                "`0%` to `100%`, with four decimals at most, as in `1%` or `0.05%`",
+            ),
         }
     }
 

@@ -70,9 +70,10 @@ fn host(value: &Value<'_>) -> Checked<Glob> {
     };
     // Of names, and of addresses; IPv6 in brackets, as in a URL.
     let is_host = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte))
-        || name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|address| {
-            address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.*".contains(&byte))
-        });
+        || name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|address| address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.*".contains(&byte)));
     match (is_host, port) {
         (true, None) => Ok(glob),
         (true, Some(_)) => value.refuse_with(format!("{} has a port, which is not looked at", value.quoted()), format!("`{name}`")),

@@ -172,12 +172,13 @@ impl Scope<'_> {
     }
 
     fn model_name(&self, value: &Value<'_>) -> Checked<Arc<str>> {
-        self.text(value, |name, _| {
+        self.text(value, |name, stage| {
             if fold_model(name).is_some() {
                 return Ok(());
             }
+            let at = stage.filter(|_| value.as_text() != Some(name)).map(|stage| format!("`{name}` at the stage `{}`", stage.name));
             value.refuse_with(
-                format!("{} is written as no model of Bedrock's", value.quoted()),
+                format!("{} is written as no model of Bedrock's", at.unwrap_or_else(|| value.quoted())),
                 "an id, as in `us.amazon.nova-lite-v1:0`, or an ARN, as of an inference profile",
             )
         })

@@ -29,9 +29,10 @@ fn takes(earlier: &Route, later: &Route) -> bool {
     let (one, other) = (&earlier.when, &later.when);
     stages
         && covers(&one.hosts, &other.hosts, Case::Any)
-        && one.headers.iter().all(|(name, patterns)| {
-            other.headers.iter().any(|(wanted, narrower)| wanted == name && covers(patterns, narrower, Case::Same))
-        })
+        && one
+            .headers
+            .iter()
+            .all(|(name, patterns)| other.headers.iter().any(|(wanted, narrower)| wanted == name && covers(patterns, narrower, Case::Same)))
         && covers(&one.services, &other.services, Case::Same)
         && operations(&one.operations, &other.operations)
         && covers(&one.models, &other.models, Case::Any)

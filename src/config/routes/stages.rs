@@ -115,7 +115,8 @@ impl Unknown<'_> {
     pub(super) fn refuse<T>(&self, value: &Value<'_>, stage: Option<&Stage>) -> Checked<T> {
         let Self(name) = self;
         let Some(variable) = name.strip_prefix("stage.") else {
-            let message = if *name == "stage" { "the route has no `stage`".to_owned() } else { format!("`${{{name}}}` stands for nothing") };
+            let message =
+                if *name == "stage" { "the route has no `stage`".to_owned() } else { format!("`${{{name}}}` stands for nothing") };
             return value.refuse_with(message, "`${stage}` is the name of the route's stage, and `${stage.NAME}` a variable of it");
         };
         let Some(stage) = stage else {

@@ -22,7 +22,8 @@ impl Blame<'_> {
         };
         let mirror = match (&self.mirror, &places.mirror) {
             (Some(value), Some(mirror)) if mirror.place.model.is_none() && places.to.iter().any(|target| target.place.model.is_some()) => {
-                value.refuse_with("targets of the route give the model a name, and this does not", "add `model: …`: what it is called there")
+                value
+                    .refuse_with("targets of the route give the model a name, and this does not", "add `model: …`: what it is called there")
             }
             (Some(_) | None, _) => Ok(()),
         };

@@ -18,7 +18,7 @@ fn user(name: &str) -> Key<'_> {
     Key { first: b"acme", second: name.as_bytes() }
 }
 
-/// The values are those of another implementation (Python, checked against the vector of the SipHash paper's appendix A).
+/// The values are those of another implementation (in Python, checked against the vector in the hash's own paper).
 #[test]
 fn a_key_has_the_same_hash_on_every_instance_and_in_every_version() {
     for (route, target, first, second, hash) in [
@@ -47,8 +47,8 @@ fn a_fleet_agrees_on_who_gets_the_canary() {
 fn keys_are_shared_out_by_weight() {
     for weights in [&[99, 1][..], &[95, 5], &[90, 10], &[50, 50], &[1, 2, 3, 4], &[10_000, 1], &[0, 3, 1]] {
         let names: Vec<String> = (0..weights.len()).map(|n| format!("t{n}")).collect();
-        let named: Vec<(&str, u32)> = names.iter().map(|name| &**name).zip(weights.iter().copied()).collect();
-        let choice = choice(&named);
+        let pairs: Vec<(&str, u32)> = names.iter().map(|name| &**name).zip(weights.iter().copied()).collect();
+        let choice = choice(&pairs);
         let mut counts = HashMap::<usize, u32>::new();
         (0..100_000).for_each(|n| *counts.entry(choice.stuck(&user(&format!("user-{n}")))).or_default() += 1);
         let all: u32 = weights.iter().sum();
@@ -93,7 +93,9 @@ fn a_draw_takes_each_number_to_one_target() {
     // What a change of weights leaves over goes to the last that can be drawn.
     assert_eq!(choice.drawn(|_| 99), 2);
     // Nothing but a change while serving brings all to 0.
-    [0, 2].iter().for_each(|place| choice.at(*place).unwrap().weight.set(0));
+    for place in [0, 2] {
+        choice.at(place).unwrap().weight.set(0);
+    }
     assert_eq!((choice.drawn(|_| 0), choice.stuck(&user("ann"))), (0, 0));
 }
 

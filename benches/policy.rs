@@ -1,15 +1,18 @@
-//! Twenty rules, three of them for the caller: at most 300 ns is the aim. And what a model's one spelling costs: some tens of nanoseconds.
+//! Twenty rules, three of them for the caller: at most 300 ns is the aim. And what a model's one spelling costs: some tens of nanoseconds; and
+//! the kill switch: nothing to speak of while nothing is stopped.
 #![expect(clippy::expect_used, reason = "a bench that can't be set up has nothing to tell")]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;
+use std::time::SystemTime;
 
 use criterion::Criterion;
 use http::HeaderMap;
 use tollgate::config::Config;
-use tollgate::domain::{Call, Method, Principal, model_name};
+use tollgate::domain::{Call, Method, Principal, Stop, Stopped, model_name};
 use tollgate::policy::Policy;
+use tollgate::state::{Stops, Subject};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -35,6 +38,31 @@ fn call(model: &str) -> Call {
     tollgate::call::read(&HeaderMap::new(), Some("gateway"), &path, "").expect("a call")
 }
 
+/// What a call is held against of the kill switch: with nothing stopped a load and a branch; with a hundred stops, of which ten are patterns of models.
+fn stopped(criterion: &mut Criterion) {
+    let stop = |kind: &str, name: String| Stop {
+        what: Stopped::of(kind, &name, None).expect("a kind"),
+        since: SystemTime::UNIX_EPOCH,
+        reason: String::new(),
+        message: String::new(),
+    };
+    let hundred: Vec<Stop> = (0..30)
+        .flat_map(|n| ["tenant", "key", "model"].map(|kind| stop(kind, format!("{kind}-{n}"))))
+        .chain((0..10).map(|n| stop("model", format!("*haiku-{n}*"))))
+        .collect();
+    let subject = Subject {
+        tenant: Some("acme"),
+        key: Some("tgk-1"),
+        models: [Some("us.anthropic.claude-sonnet-4-5-20250929-v1:0"), None],
+        route: Some("main"),
+    };
+    for (name, all) in [("nothing stopped", Vec::new()), ("100 stops, none of the call", hundred)] {
+        let stops = Stops::default();
+        stops.set(all);
+        criterion.bench_function(&format!("stops/{name}"), |bench| bench.iter(|| stops.check(black_box(&subject)).is_ok()));
+    }
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let policy = policy();
@@ -54,6 +82,7 @@ fn main() {
             });
         });
     }
+    stopped(&mut criterion);
     for (name, sent) in [
         ("in its one spelling", "anthropic.claude-sonnet-4-5-20250929-v1:0"),
         ("behind a geography", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),

@@ -2,11 +2,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
 mod explain;
+mod gateway;
 mod keys;
 mod limits;
 mod period;
 mod prices;
 mod reconcile;
+mod stop;
 mod table;
 mod usage;
 
@@ -70,6 +72,11 @@ enum Command {
     /// Show the limits of a gateway that runs, and grant more than they give
     #[command(subcommand)]
     Limits(limits::Limits),
+    /// Stop a tenant, a key, a model or a route of a gateway that runs: new calls are refused, and running streams end
+    ///
+    /// Say which one; `tollgate stop list` shows what is stopped, `tollgate stop lift` lifts it. It is kept in the
+    /// ledger, over restarts.
+    Stop(stop::Stop),
     /// Show the prices of tokens: the whole table, or what prices one model
     Prices(prices::Asked),
     /// Show who used what and what it cost, from the ledger; also while a gateway writes it
@@ -115,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => return explained(command.run()),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
+        Command::Stop(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
         Command::Usage(command) => command.run(Clock::System.wall()).map(|answer| print!("{answer}")),
         Command::Reconcile(command) => return reconciled(command.run(Clock::System.wall())),

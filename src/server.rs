@@ -31,6 +31,9 @@ const FALL: Duration = Duration::from_secs(2);
 /// How often is looked whether all is over.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// So often is looked what the ledger has as stopped: what another process stops ends within a second, its streams included.
+const LOOK_AT_STOPS: Duration = Duration::from_millis(500);
+
 /// Idle full buckets are looked for so often.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -104,6 +107,7 @@ impl Running {
         for keys in keyrings {
             running.keep_keys_fresh(keys);
         }
+        running.keep_stops_fresh();
         running.accept_admin(admin, config, watch.clone());
         for listener in listeners {
             running.accept(listener, watch.clone());
@@ -113,6 +117,10 @@ impl Running {
         }
         if !running.live.recorder.has_ledger() && config.limits.iter().any(|rule| matches!(rule.bound, Bound::Quota { .. })) {
             tracing::warn!("quotas begin anew at each start: name a file for them in gateway.yaml as `record.ledger`");
+        }
+        match running.live.stops.all().len() {
+            0 => {}
+            stops => tracing::warn!(stops, "calls are stopped: `tollgate stop list` tells which"),
         }
         running.serving.met();
         Ok(running)
@@ -234,6 +242,29 @@ impl Running {
         }
     }
 
+    /// What another process on the same ledger stops or lifts is so here, too: while one takes over from another there are two.
+    fn keep_stops_fresh(&self) {
+        if !self.live.stop_book.keeps() {
+            return;
+        }
+        let live = Arc::clone(&self.live);
+        self.spawn(async move {
+            let mut failing = false;
+            loop {
+                tokio::time::sleep(LOOK_AT_STOPS).await;
+                let book = Arc::clone(&live.stop_book);
+                // It waits for a disk. A panic in it is its own report.
+                let Ok(looked) = tokio::task::spawn_blocking(move || book.refresh()).await else { continue };
+                match &looked {
+                    Ok(true) => tracing::warn!(stops = live.stops.all().len(), "what is stopped changed in the ledger"),
+                    Err(error) if !failing => tracing::warn!(%error, "what is stopped can't be read from the ledger"),
+                    Ok(false) | Err(_) => {}
+                }
+                failing = looked.is_err();
+            }
+        });
+    }
+
     /// Credentials and addresses renew themselves; idle buckets are let go.
     fn keep_fresh(&self, upstreams: &[Arc<Upstream>]) {
         for upstream in upstreams {
@@ -321,8 +352,7 @@ impl Running {
 
     /// The admin listener answers until the very end, so that a drain can be watched.
     fn accept_admin(&self, listener: Listener, config: &Config, shutdown: watch::Receiver<bool>) {
-        let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone(), config)
-            .granting(self.live.grant_book.clone());
+        let admin = Admin::new(&self.live, self.readiness.clone(), config);
         let (app, kill) = (Arc::new(HttpServer::new_app(admin)), self.kill.clone());
         let handle = move |connection: Connection| {
             let (app, shutdown, kill) = (Arc::clone(&app), shutdown.clone(), kill.clone());

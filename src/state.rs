@@ -4,6 +4,8 @@
 //! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
 
 mod grants;
+mod stop_book;
+mod stops;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
+pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
+pub use self::stops::{Stops, Subject};
 
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, QuotaChange};
@@ -75,6 +79,10 @@ pub struct Live {
     pub grants: Arc<Grants>,
     /// Where grants are made and revoked; none without a ledger.
     pub grant_book: Option<Arc<GrantBook>>,
+    /// What operators stopped.
+    pub stops: Arc<Stops>,
+    /// Where stops are made and lifted.
+    pub stop_book: Arc<StopBook>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// Every count.
@@ -99,10 +107,15 @@ impl Live {
         if let Some(book) = &grant_book {
             book.open(&config.limits).map_err(RecordError::from)?;
         }
+        let stops = Arc::<Stops>::default();
+        let stop_book = Arc::new(StopBook::new(Arc::clone(&recorder), Arc::clone(&stops), Arc::clone(&metrics), clock.clone()));
+        stop_book.refresh().map_err(RecordError::from)?;
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
             grants,
             grant_book,
+            stops,
+            stop_book,
             bodies: BodyMemory::new(config.firewall.body_memory),
             recorder,
             metrics,

@@ -1,30 +1,24 @@
-//! `/limits/grants`: what operators grant beyond the limits. Nothing else here changes anything.
+//! `/limits/grants`: what operators grant beyond the limits.
 
 use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::change::{self, MAX_NAME, MAX_NOTE, Refused};
 use super::query::Parameters;
-use super::usage::{moment, rfc3339};
-use super::{Admin, Page, apart, guard, in_json};
+use super::usage::moment;
+use super::{Admin, Page, apart, in_json};
 use crate::config::limits::Count;
-use crate::record::{KeptGrant, LedgerError};
+use crate::domain::rfc3339;
+use crate::record::KeptGrant;
 use crate::state::{GrantBook, Wish};
 
-/// The largest body, in bytes.
-const MAX_BODY: usize = 64 * 1024;
-/// The time for a whole body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest name, in bytes.
-const MAX_NAME: usize = 1024;
 /// No grant lasts longer: beyond the year 9999 no time can be told (RFC 3339).
 const MAX_TIME: Duration = Duration::from_hours(36_525 * 24);
-/// The longest note, in bytes.
-const MAX_NOTE: usize = 2048;
 
 const WITHOUT_LEDGER: &str = "grants are kept in the ledger, and there is none: name a file for it in gateway.yaml, as in \
      `record: { ledger: /var/lib/tollgate/ledger.sqlite }`";
@@ -41,19 +35,6 @@ struct Asked {
     until: String,
     #[serde(default)]
     note: String,
-}
-
-/// A refusal, for the operator.
-struct Refused(StatusCode, String);
-
-impl From<LedgerError> for Refused {
-    fn from(error: LedgerError) -> Self {
-        let status = match error {
-            LedgerError::Absent | LedgerError::ManyGrants { .. } => StatusCode::CONFLICT,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self(status, error.to_string())
-    }
 }
 
 /// Whether a request would change grants.
@@ -74,69 +55,32 @@ impl Admin {
             Ok(parameters) => parameters,
             Err(message) => return in_json(StatusCode::BAD_REQUEST, &json!({ "message": message })),
         };
-        let Some(book) = self.book.clone() else { return refusal(&Refused(StatusCode::CONFLICT, WITHOUT_LEDGER.to_owned())) };
+        let Some(book) = self.book.clone() else { return Refused(StatusCode::CONFLICT, WITHOUT_LEDGER.to_owned()).answer() };
         let (tenant, now) = (parameters.value("tenant").map(str::to_owned), self.clock.wall());
         apart(move || match book.all() {
             Ok(all) => {
                 let of = all.iter().filter(|kept| tenant.as_deref().is_none_or(|tenant| *kept.grant.tenant == *tenant));
                 in_json(StatusCode::OK, &json!({ "grants": of.map(|kept| told(&book, kept, now)).collect::<Vec<_>>() }))
             }
-            Err(error) => refusal(&error.into()),
+            Err(error) => Refused::from(error).answer(),
         })
         .await
     }
 
     /// Makes a grant, or takes one back: for what [`is_change`] says is one.
-    pub(super) async fn change(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let by = session.client_addr().map(ToString::to_string).unwrap_or_default();
-        let request = session.req_header();
-        let why = guard::foreign(request, self.shown.load().address).or_else(|| guard::browser(&request.headers));
-        if let Some(why) = why {
-            return in_json(StatusCode::FORBIDDEN, &json!({ "message": why }));
-        }
-        let Some(book) = self.book.clone() else { return refusal(&Refused(StatusCode::CONFLICT, WITHOUT_LEDGER.to_owned())) };
+    pub(super) async fn change_grants(&self, session: &mut ServerSession) -> Result<Response<Vec<u8>>, Refused> {
+        let by = self.asker(session)?;
+        let Some(book) = self.book.clone() else { return Err(Refused(StatusCode::CONFLICT, WITHOUT_LEDGER.to_owned())) };
         let now = self.clock.wall();
+        let request = session.req_header();
         if request.method == Method::DELETE {
             let below = request.uri.path().strip_prefix(Page::Grants.path()).unwrap_or_default();
             let id = below.strip_prefix('/').unwrap_or_default().to_owned();
-            return apart(move || revoke(&book, &id, &by, now).unwrap_or_else(|refused| refusal(&refused))).await;
+            return Ok(apart(move || revoke(&book, &id, &by, now).unwrap_or_else(Refused::answer)).await);
         }
-        if !is_json(&request.headers) {
-            let message = "say what is granted as JSON, with `Content-Type: application/json`";
-            return in_json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!({ "message": message }));
-        }
-        match body(session).await {
-            Ok(body) => apart(move || grant(&book, &body, &by, now).unwrap_or_else(|refused| refusal(&refused))).await,
-            Err(refused) => refusal(&refused),
-        }
+        let body = change::body(session, "what is granted").await?;
+        Ok(apart(move || grant(&book, &body, &by, now).unwrap_or_else(Refused::answer)).await)
     }
-}
-
-fn refusal(Refused(status, message): &Refused) -> Response<Vec<u8>> {
-    in_json(*status, &json!({ "message": message }))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
-}
-
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Refused> {
-    let whole = async {
-        let mut body = Vec::new();
-        loop {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY => {
-                    return Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("a grant has {MAX_BODY} bytes at most")));
-                }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => return Ok(body),
-                Err(_) => return Err(Refused(StatusCode::BAD_REQUEST, "the body broke off".to_owned())),
-            }
-        }
-    };
-    let late = |_| Err(Refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()));
-    tokio::time::timeout(BODY_TIMEOUT, whole).await.unwrap_or_else(late)
 }
 
 fn grant(book: &GrantBook, body: &[u8], by: &str, now: SystemTime) -> Result<Response<Vec<u8>>, Refused> {

@@ -5,8 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use super::query::Parameters;
-use super::usage::rfc3339;
-use crate::domain::{Subject, client_network, model_name};
+use crate::domain::{Subject, client_network, model_name, rfc3339};
 use crate::record::{LimitLevel, Metrics, amount};
 
 /// By what a caller may be told.

@@ -15,8 +15,15 @@ use crate::record::{Metrics, TenantFigures};
 /// Tenants in one answer: those that spent or asked most.
 const MOST_TENANTS: usize = 100;
 
-/// The figures at `now`, for a process that began at `started`. It may take milliseconds.
-pub(super) fn figures(metrics: &Metrics, shown: &Shown, unmet: &[Unmet], started: SystemTime, now: SystemTime) -> Value {
+/// The figures at `now`, for a process that began at `started`, and some of what is stopped, with how much that is. It may take milliseconds.
+pub(super) fn figures(
+    metrics: &Metrics,
+    shown: &Shown,
+    unmet: &[Unmet],
+    (stops, stopped): (Vec<Value>, usize),
+    started: SystemTime,
+    now: SystemTime,
+) -> Value {
     let figures = metrics.figures();
     let mut total = TenantFigures::default();
     for tenant in &figures.tenants {
@@ -62,6 +69,8 @@ pub(super) fn figures(metrics: &Metrics, shown: &Shown, unmet: &[Unmet], started
         ("now", seconds(now).into()),
         ("ready", unmet.is_empty().into()),
         ("unmet", json!(unmet)),
+        ("stops", stops.into()),
+        ("stopped", stopped.into()),
         ("in_flight", figures.in_flight.into()),
         ("overhead", json!({ "bounds": figures.overhead.bounds, "counts": figures.overhead.counts })),
         ("refusals", object(figures.refusals.into_iter().map(|(reason, count)| (reason, count.into()))).into()),

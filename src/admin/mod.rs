@@ -1,9 +1,10 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), which no browser may do; no answer holds a
-//! secret; what waits for a disk or takes long happens off the threads that serve.
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]) and what is stopped ([`stops`]), which no
+//! browser may do; no answer holds a secret; what waits for a disk or takes long happens off the threads that serve.
 
+mod change;
 mod grants;
 mod guard;
 mod limits;
@@ -12,6 +13,7 @@ mod page;
 mod query;
 mod readiness;
 mod shown;
+mod stops;
 mod usage;
 
 #[cfg(test)]
@@ -32,11 +34,12 @@ use serde_json::json;
 pub use self::readiness::{Condition, Readiness, Unmet, credentials_of};
 pub use self::usage::{moment, usage_json};
 
+use self::change::Refused;
 use self::shown::Shown;
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::record::Metrics;
-use crate::state::GrantBook;
+use crate::state::{GrantBook, Live, StopBook};
 
 /// The admin listener's application: give it to `pingora::services::listening::Service::new`. Clones are the same one.
 #[derive(Clone)]
@@ -48,20 +51,22 @@ pub struct Admin {
     shown: Arc<ArcSwap<Shown>>,
     /// None without a ledger.
     book: Option<Arc<GrantBook>>,
+    stop_book: Arc<StopBook>,
 }
 
 impl Admin {
-    /// Answers from `metrics` and `readiness`, and of `config`; `clock` tells how long credentials still last.
+    /// Answers of what lives on, from `readiness`, and of `config`.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, readiness: Readiness, clock: Clock, config: &Config) -> Self {
-        let started = clock.wall();
-        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))), book: None }
-    }
-
-    /// The same, where operators grant more of limits by `book`.
-    #[must_use]
-    pub fn granting(self, book: Option<Arc<GrantBook>>) -> Self {
-        Self { book, ..self }
+    pub fn new(live: &Live, readiness: Readiness, config: &Config) -> Self {
+        Self {
+            metrics: Arc::clone(&live.metrics),
+            readiness,
+            clock: live.clock.clone(),
+            started: live.clock.wall(),
+            shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))),
+            book: live.grant_book.clone(),
+            stop_book: Arc::clone(&live.stop_book),
+        }
     }
 
     /// From now on `config` is what is shown: for a reload.
@@ -93,6 +98,7 @@ impl Admin {
             Page::Usage => self.usage(query, &shown).await,
             Page::Limits => self.limits(query, &shown),
             Page::Grants => self.grants(query).await,
+            Page::Stops => self.stops(query),
             Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
@@ -106,7 +112,8 @@ impl Admin {
     async fn figures(&self, shown: Arc<Shown>) -> Response<Vec<u8>> {
         let (metrics, unmet) = (Arc::clone(&self.metrics), self.readiness.check().err().unwrap_or_default());
         let (started, now) = (self.started, self.clock.wall());
-        apart(move || in_json(StatusCode::OK, &live::figures(&metrics, &shown, &unmet, started, now))).await
+        let stopped = self.stopped();
+        apart(move || in_json(StatusCode::OK, &live::figures(&metrics, &shown, &unmet, stopped, started, now))).await
     }
 
     async fn usage(&self, query: Option<&str>, shown: &Shown) -> Response<Vec<u8>> {
@@ -159,8 +166,14 @@ fn home() -> Response<Vec<u8>> {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let is_change = grants::is_change(session.req_header());
-        let mut answer = if is_change { self.change(session).await } else { self.answer(session.req_header()).await };
+        let request = session.req_header();
+        let mut answer = if grants::is_change(request) {
+            self.change_grants(session).await.unwrap_or_else(Refused::answer)
+        } else if stops::is_change(request) {
+            self.change_stops(session).await.unwrap_or_else(Refused::answer)
+        } else {
+            self.answer(request).await
+        };
         if !session.is_body_empty() {
             // A body means nothing to most pages. Kept alive, the connection would first have to be read to its end.
             session.set_keepalive(None);
@@ -191,6 +204,8 @@ enum Page {
     Limits,
     /// What was granted beyond them.
     Grants,
+    /// What is stopped.
+    Stops,
     /// What is in force.
     Config,
     Metrics,
@@ -201,8 +216,18 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 9] =
-        [Self::Home, Self::Figures, Self::Usage, Self::Limits, Self::Grants, Self::Config, Self::Metrics, Self::Live, Self::Ready];
+    const ALL: [Self; 10] = [
+        Self::Home,
+        Self::Figures,
+        Self::Usage,
+        Self::Limits,
+        Self::Grants,
+        Self::Stops,
+        Self::Config,
+        Self::Metrics,
+        Self::Live,
+        Self::Ready,
+    ];
 
     const fn path(self) -> &'static str {
         match self {
@@ -211,6 +236,7 @@ impl Page {
             Self::Usage => "/usage",
             Self::Limits => "/limits",
             Self::Grants => "/limits/grants",
+            Self::Stops => "/stops",
             Self::Config => "/config",
             Self::Metrics => "/metrics",
             Self::Live => "/livez",
@@ -220,13 +246,17 @@ impl Page {
 
     /// The methods that it answers.
     const fn methods(self) -> &'static str {
-        if matches!(self, Self::Grants) { "GET, HEAD, POST" } else { "GET, HEAD" }
+        match self {
+            Self::Grants => "GET, HEAD, POST",
+            Self::Stops => "GET, HEAD, POST, DELETE",
+            _ => "GET, HEAD",
+        }
     }
 
     /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
     const fn tells_figures(self) -> bool {
         match self {
-            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Config | Self::Metrics => true,
+            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Stops | Self::Config | Self::Metrics => true,
             Self::Home | Self::Live | Self::Ready => false,
         }
     }

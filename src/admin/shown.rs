@@ -19,6 +19,8 @@ pub(super) struct Shown {
     pub(super) limits: Value,
     /// Its upstreams, by name.
     pub(super) upstreams: Vec<Arc<str>>,
+    /// Its routes, by name.
+    pub(super) routes: Vec<String>,
     /// Where the ledger is; none where there is none.
     pub(super) ledger: Option<PathBuf>,
     /// Where the admin listener was told to listen.
@@ -34,6 +36,7 @@ impl Shown {
             limits: read.get_mut("limits").map(Value::take).unwrap_or_default(),
             version: config.version.clone(),
             upstreams: config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)).collect(),
+            routes: config.routes.iter().map(|route| route.name.to_string()).collect(),
             ledger: config.record.ledger.as_ref().map(|ledger| ledger.file.clone()),
             address: config.admin.address,
             yaml: format!("# Configuration {}, served by Tollgate {}. Secrets are ***.\n{yaml}", config.version, env!("CARGO_PKG_VERSION")),

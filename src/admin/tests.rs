@@ -54,7 +54,7 @@ fn config(more: &str) -> Config {
 
 fn admin_with(readiness: &Readiness, more: &str) -> Arc<Admin> {
     let clock = Clock::Manual(ManualClock::starting_at(SystemTime::UNIX_EPOCH));
-    Arc::new(Admin::new(Arc::new(Metrics::new()), readiness.clone(), clock, &config(more)))
+    Arc::new(Admin::new(&Live::build(&config(""), clock).unwrap(), readiness.clone(), &config(more)))
 }
 
 fn admin(readiness: &Readiness) -> Arc<Admin> {
@@ -108,7 +108,7 @@ async fn another_path_names_those_that_there_are() {
     assert_eq!(answer.status(), 404);
     assert_eq!(
         answer.json()["paths"],
-        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/config", "/metrics", "/livez", "/readyz"])
+        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/stops", "/config", "/metrics", "/livez", "/readyz"])
     );
 }
 
@@ -258,6 +258,7 @@ async fn figures_tell_version_readiness_and_upstreams_before_anyone_has_called()
     assert_eq!((&told["ready"], &told["version"], &told["requests"]), (&json!(false), &json!(env!("CARGO_PKG_VERSION")), &json!(0)));
     assert_eq!(told["upstreams"], json!([{ "name": "primary", "credentials": "missing", "credentials_expire_in": null }]));
     assert_eq!(told["unmet"], json!([{ "condition": "credentials of upstream `primary`", "detail": "not known yet" }]));
+    assert_eq!((&told["stopped"], &told["stops"]), (&json!(0), &json!([])));
     assert_eq!((&told["cost_usd"], &told["tenants"], &told["ledger"]), (&json!("0"), &json!([]), &json!(false)));
     assert_eq!(told["overhead"]["bounds"].as_array().unwrap().len() + 1, told["overhead"]["counts"].as_array().unwrap().len());
     condition.met();

@@ -9,7 +9,7 @@ use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
 use super::query::Parameters;
-use crate::domain::Tokens;
+use crate::domain::{Tokens, rfc3339};
 use crate::record::{By, LedgerError, UsageQuery, UsageRow, usage};
 
 /// What is asked for, where nothing is said of when.
@@ -101,12 +101,6 @@ pub(super) fn tokens_json(tokens: Tokens) -> Value {
         "input": input, "output": output, "cache_read": cache_read,
         "cache_write_5m": cache_write_5m, "cache_write_1h": cache_write_1h, "reasoning": reasoning,
     })
-}
-
-/// In UTC, to the second.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time);
-    time.replace_nanosecond(0).unwrap_or(time).format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

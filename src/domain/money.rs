@@ -63,6 +63,21 @@ pub enum Cost {
     Unpriced,
 }
 
+/// What is known of both: an unknown price adds nothing to a known sum.
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        *self = match (*self, other) {
+            (Self::Priced(mut sum), Self::Priced(more)) => {
+                sum += more;
+                Self::Priced(sum)
+            }
+            (priced @ Self::Priced(_), _) | (_, priced @ Self::Priced(_)) => priced,
+            (Self::Unpriced, _) | (_, Self::Unpriced) => Self::Unpriced,
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

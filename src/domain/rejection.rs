@@ -14,6 +14,8 @@ pub enum Reason {
     Unauthenticated,
     /// Known, and not allowed what they ask.
     Forbidden,
+    /// An operator stopped the tenant, key, model or route for now.
+    Stopped,
     /// A signature by an access key that was not issued here, or counts no more.
     UnknownAccessKey,
     /// A signature that is not of this request, by this key, at this time.
@@ -58,9 +60,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::Stopped,
         Self::UnknownAccessKey,
         Self::InvalidSignature,
         Self::KeysUnavailable,
@@ -90,7 +93,8 @@ impl Reason {
             // Whatever an SDK retries by itself would be asked again for nothing: a spent budget is no 429.
             Self::Malformed | Self::BudgetSpent | Self::AsksTooMuch => 400,
             Self::Unauthenticated => 401,
-            Self::Forbidden | Self::Unpriced | Self::UnknownAccessKey | Self::InvalidSignature => 403,
+            // A stop will be lifted, but nobody knows when: what an SDK retries by itself would only add to what is stopped.
+            Self::Forbidden | Self::Stopped | Self::Unpriced | Self::UnknownAccessKey | Self::InvalidSignature => 403,
             Self::UnknownService => 404,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
@@ -107,7 +111,7 @@ impl Reason {
     #[must_use]
     pub const fn aws_type(self) -> &'static str {
         match self {
-            Self::Forbidden | Self::Unpriced => "AccessDeniedException",
+            Self::Forbidden | Self::Stopped | Self::Unpriced => "AccessDeniedException",
             Self::Unauthenticated | Self::UnknownAccessKey => "UnrecognizedClientException",
             Self::InvalidSignature => "InvalidSignatureException",
             Self::UnknownService => "ResourceNotFoundException",
@@ -132,6 +136,7 @@ impl Reason {
         match self {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::Stopped => "stopped",
             Self::UnknownAccessKey => "unknown_access_key",
             Self::InvalidSignature => "invalid_signature",
             Self::KeysUnavailable => "keys_unavailable",

@@ -23,6 +23,11 @@ use self::model::ModelId;
 use crate::config::policy::Rule;
 use crate::domain::{Call, CanonicalPath, Principal, Rejection, fold_model};
 
+/// The names by which a rule may deny a model, of its id in lower case: itself, the model within an ARN, behind a geography, and beneath a customised model.
+pub fn names_to_deny(id: &str) -> impl Iterator<Item = &str> {
+    ModelId::read(id, Some(id)).into_aliases()
+}
+
 /// The rules, ready to judge by. Immutable.
 #[derive(Debug)]
 pub struct Policy {
@@ -71,11 +76,23 @@ impl Ruling<'_> {
     /// # Errors
     /// [`Reason::Forbidden`](crate::domain::Reason::Forbidden); the message names the first rule that refuses, and what.
     pub fn head(&self, method: &str, call: &Call, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
+        self.judge_head(method, call, call.model.as_deref(), shadowed)
+    }
+
+    /// The same, but for the model, where a route may give it another name.
+    ///
+    /// # Errors
+    /// As [`Ruling::head`].
+    pub fn head_but_model(&self, method: &str, call: &Call, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
+        self.judge_head(method, call, None, shadowed)
+    }
+
+    fn judge_head(&self, method: &str, call: &Call, sent: Option<&str>, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
         if self.0.is_empty() {
             return Ok(());
         }
         let path = self.0.iter().any(|judge| judge.rules_operations()).then(|| CanonicalPath::of(&call.path));
-        let sent = call.model.as_deref().filter(|_| self.rule_models());
+        let sent = sent.filter(|_| self.rule_models());
         let folded = sent.and_then(fold_model);
         let model = sent.map(|sent| ModelId::read(sent, folded.as_deref()));
         self.ask(shadowed, |judge| {
@@ -104,6 +121,25 @@ impl Ruling<'_> {
             }
             None => self.ask(shadowed, |judge| judge.no_model(method, call)),
         }
+    }
+
+    /// Judges the model once a route has given it another name: each may be what a rule speaks of. What Bedrock calls it must be allowed, or `alias` must,
+    /// which is what the client calls it; neither may be denied. `call` has Bedrock's name.
+    ///
+    /// # Errors
+    /// As [`Ruling::head`].
+    pub fn renamed(&self, method: &str, call: &Call, alias: &str, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
+        let Some(sent) = call.model.as_deref().filter(|_| self.rule_models()) else { return self.body(method, call, shadowed) };
+        let folded = fold_model(sent);
+        let alias = alias.to_ascii_lowercase();
+        let model = ModelId::read(sent, folded.as_deref()).or_alias(&alias);
+        self.ask(shadowed, |judge| judge.model(&model))
+    }
+
+    /// Whether there is no rule for this caller.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Judges the region that routing picked, and the model by its name there: see [`Policy::allows_target`].

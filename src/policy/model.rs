@@ -12,7 +12,7 @@ pub(super) struct ModelId<'i> {
     folded: Option<&'i str>,
     arn: Option<ModelArn<'i>>,
     /// By which a rule may allow it: as it was sent, and the foundation model behind it where that can be told, with its geography and without.
-    names: [Option<&'i str>; 3],
+    names: [Option<&'i str>; 4],
     /// By which a rule may deny it, beside those: the base of a customised model, the model behind a prefix that no geography is known by.
     aliases: [Option<&'i str>; 4],
 }
@@ -30,7 +30,7 @@ impl<'i> ModelId<'i> {
             sent,
             folded,
             arn,
-            names: [folded, behind.filter(|_| arn.is_some()), without],
+            names: [folded, behind.filter(|_| arn.is_some()), without, None],
             aliases: [
                 name.filter(|_| behind.is_none()),
                 name.and_then(unprefixed).filter(|model| Some(*model) != without),
@@ -38,6 +38,13 @@ impl<'i> ModelId<'i> {
                 base.and_then(unprefixed),
             ],
         }
+    }
+
+    /// The same, where a client calls it `alias`, in lower case.
+    pub(super) fn or_alias(mut self, alias: &'i str) -> Self {
+        let [.., free] = &mut self.names;
+        *free = Some(alias);
+        self
     }
 
     /// As the caller sent it.
@@ -63,6 +70,11 @@ impl<'i> ModelId<'i> {
     /// The names by which a rule may deny it.
     pub(super) fn aliases(&self) -> impl Iterator<Item = &'i str> {
         self.names().chain(self.aliases.into_iter().flatten())
+    }
+
+    /// The same, of an id that nothing else is asked about.
+    pub(super) fn into_aliases(self) -> impl Iterator<Item = &'i str> {
+        self.names.into_iter().chain(self.aliases).flatten()
     }
 
     /// Where the name says that it may be answered.

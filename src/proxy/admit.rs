@@ -6,14 +6,18 @@ use http::header;
 use pingora::Result;
 use pingora_proxy::Session;
 
+use super::aim::{Aim, Judges, Shot};
 use super::exchange::{Admitted, Exchange};
 use super::{Gateway, body, head, turn};
 use crate::call::{self, CallError};
-use crate::domain::{Asked, Principal, Reason, Rejection, Tokens, Usage};
+use crate::domain::{Asked, Call, Principal, Rejection, Tokens, Usage};
 use crate::firewall;
 use crate::identity::{Claim, Finding};
 use crate::limits::Ask;
+use crate::policy::Ruling;
 use crate::routes::Asking;
+use crate::state::Snapshot;
+use crate::state::Subject;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
@@ -24,7 +28,8 @@ use crate::routes::Asking;
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
 /// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
 /// region it goes to, where policy has its last word. Limits come last: whatever is refused has cost nobody's budget, and only an admitted call opens a
-/// connection.
+/// connection. What an operator stopped is refused as soon as it is known that a call is of it, before any policy is asked, and so before the body is read where the
+/// head tells.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -44,7 +49,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     }
 
     // 4. What do they ask?
-    let mut call = Arc::new(head::call(session.req_header())?);
+    let (stage, call) = head::call(session.req_header(), &snapshot.routes)?;
+    let mut call = Arc::new(call);
     exchange.known.call = Some(Arc::clone(&call));
 
     // 3. Who is calling, where an authorizer is to say, and wants to know what for?
@@ -57,13 +63,14 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     // 5. May they? By the head.
     if let Caller::Known(principal) = &caller {
         exchange.known.principal = Some(Arc::clone(principal));
+        gateway.live.stops.check(&Subject::of(Some(principal), Some(&call), None))?;
         let rules = snapshot.policy.rules_for(principal);
-        rules.head(session.req_header().method.as_str(), &call, &mut exchange.known.shadowed)?;
+        judge_head(&rules, session.req_header().method.as_str(), &call, snapshot, &mut exchange.known.shadowed)?;
     }
 
     // 4. What does the body say? 3. Is it what was signed? 5. And may they still?
     let before = exchange.elapsed();
-    let body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
+    let mut body = body::read(session, snapshot.max_body, snapshot.body_timeout, &gateway.live.bodies).await?;
     exchange.progress.body_wait = exchange.elapsed().saturating_sub(before);
     exchange.progress.bytes_in = body.len;
     let method = session.req_header().method.as_str();
@@ -72,7 +79,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         Caller::Claimed(claim) => {
             let principal = claim.settle(&body.sha256)?;
             exchange.known.principal = Some(Arc::clone(&principal));
-            snapshot.policy.rules_for(&principal).head(method, &call, &mut exchange.known.shadowed)?;
+            gateway.live.stops.check(&Subject::of(Some(&principal), Some(&call), None))?;
+            judge_head(&snapshot.policy.rules_for(&principal), method, &call, snapshot, &mut exchange.known.shadowed)?;
             principal
         }
     };
@@ -90,27 +98,39 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         told.model = model.or_else(|| told.model.take());
         exchange.known.call = Some(Arc::clone(&call));
     }
-    if !by_head {
+    let alias = is_alias(&call, snapshot);
+    if !by_head && !alias {
         rules.body(method, &call, &mut exchange.known.shadowed)?;
     }
 
     // 9. Where to? 5. And may they, there?
     let head = session.req_header();
-    let asking = Asking { principal: &principal, method, call: &call, stage: None, host: head::host(head), headers: &head.headers };
+    let host = head::host(head);
+    let asking = Asking { principal: &principal, method, call: &call, stage: stage.as_deref(), host, headers: &head.headers };
     let route = Arc::clone(snapshot.routes.find(&asking)?);
-    let nowhere = || Rejection::new(Reason::Internal, "the route leads to no upstream");
-    let target = route.order(&asking).into_iter().next().ok_or_else(nowhere)?;
-    let upstream = snapshot.upstreams.named(&target.upstream).cloned().ok_or_else(nowhere)?;
-    let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
-    rules.target(&call, &upstream.region, &mut exchange.known.shadowed)?;
+    let order = route.order(&asking);
+    let mut shot = Shot { call: &mut call, body: &mut body, known: &mut exchange.known };
+    let aim = Aim::first(snapshot, &principal, &Judges { rules: &rules, method, alias }, order, &mut shot)?;
+    // Whatever was stopped while the body came counts, too.
+    let subject = Subject::of(Some(&principal), Some(&call), Some(&route.name));
+    gateway.live.stops.check(&subject.renamed(exchange.known.alias.as_deref()))?;
 
     // 7. Can they now?
-    let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &upstream.region, &Usage::expected(*tokens));
+    let price = |tokens: &Tokens| snapshot.prices.cost(call.model.as_deref(), &aim.upstream.region, &Usage::expected(*tokens));
     let address = head::client(session);
     let ask = Ask { principal: &principal, call: &call, route: &route.name, address, price: &price };
     let admission = turn::take(session, exchange, &ask).await?;
 
-    Ok(Admitted { call, body, route, upstream, endpoint, admission: Some(admission) })
+    Ok(Admitted { call, body, route, aim, keys: None, admission: Some(admission) })
+}
+
+/// A model that a route may give another name is judged by that, once the route is found.
+fn judge_head(rules: &Ruling<'_>, method: &str, call: &Call, snapshot: &Snapshot, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
+    if is_alias(call, snapshot) { rules.head_but_model(method, call, shadowed) } else { rules.head(method, call, shadowed) }
+}
+
+fn is_alias(call: &Call, snapshot: &Snapshot) -> bool {
+    call.model.as_deref().is_some_and(|model| snapshot.routes.is_alias(model))
 }
 
 /// Who calls, as far as the head tells.

@@ -10,6 +10,7 @@
 //! Then `request_body_filter` puts the held body in place of whatever Pingora sends. Both turns lean on this release; the matrix in tests/it/bodies.rs
 //! covers every framing, and the checks here fail closed: 411 or 500, never a hang.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +44,38 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// Whether it may be sent, once more or for the first time.
+    pub(super) const fn is_held(&self) -> bool {
+        self.bytes.is_some()
+    }
+
     /// Gives the memory back: the answer has begun, nothing will be sent again.
     pub(super) fn release(&mut self) {
         self.bytes = None;
         self.permit = None;
+    }
+}
+
+impl Body {
+    /// Puts `with` in the place of some of its bytes.
+    ///
+    /// # Errors
+    /// Where there is no memory for what it grows by.
+    pub(super) fn replace(&mut self, place: &Range<usize>, with: &[u8]) -> Result<(), Rejection> {
+        let Some(bytes) = &self.bytes else { return Ok(()) };
+        let (Some(before), Some(after)) = (bytes.get(..place.start), bytes.get(place.end..)) else { return Ok(()) };
+        let length = before.len() + with.len() + after.len();
+        if let (Some(permit), Some(more)) = (&mut self.permit, length.checked_sub(bytes.len())) {
+            permit.grow(u64::try_from(more).unwrap_or(u64::MAX))?;
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        for part in [before, with, after] {
+            whole.extend_from_slice(part);
+        }
+        self.sha256 = hex(digest::digest(&digest::SHA256, &whole).as_ref());
+        self.len = u64::try_from(length).unwrap_or(u64::MAX);
+        self.bytes = Some(whole.freeze());
+        Ok(())
     }
 }
 

@@ -6,24 +6,30 @@
 //! stream ends well ([`standin`]), for to a client a broken one would be a fault of the connection, to be tried again.
 
 use bytes::{Bytes, BytesMut};
+use pingora::Result;
 use pingora_proxy::Session;
 
 use super::exchange::{Admitted, Exchange};
-use super::{settle, standin};
+use super::{failover, settle, standin};
 use crate::domain::{Reason, Usage};
 use crate::limits::Cut;
-use crate::reply::Ended;
+use crate::reply::{Ended, Ending};
 
 /// Looks at the next bytes of the answer. `end`: they are its last.
-pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) {
+///
+/// # Errors
+/// That the call [turns](failover::again), where a stream begins with an exception.
+pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
     if exchange.progress.cut {
         // The upstream said it before it was let go.
         *body = None;
-        return;
+        return Ok(());
     }
     if let Some(bytes) = body.as_ref().filter(|bytes| !bytes.is_empty()) {
-        if let Some((length, cut)) = follow(bytes, exchange)
-            && let Some(last) = exchange.progress.meter.exception(&cut.message)
+        let cut = follow(bytes, exchange);
+        failover::heard(exchange, bytes.len())?;
+        if let Some((length, cut)) = cut
+            && let Some(last) = exchange.progress.meter.exception(Ending::Spent, &cut.message)
         {
             *body = Some(ended(bytes.slice(..length), &last));
             end_early(session, exchange, cut);
@@ -33,16 +39,18 @@ pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, e
         }
     }
     if end && !exchange.progress.cut {
+        failover::kept(exchange);
         exchange.progress.complete = true;
         settle::ends(exchange, Ended::Whole);
     }
+    Ok(())
 }
 
 /// Reads `bytes`. Returns behind how many of them the stream is to be cut.
 fn follow(bytes: &Bytes, exchange: &mut Exchange) -> Option<(usize, Cut)> {
     let (at, now) = (exchange.elapsed(), exchange.now());
     let admitted = exchange.admitted.as_mut().filter(|_| exchange.progress.meter.is_streamed());
-    let Some(Admitted { admission: Some(admission), call, upstream, .. }) = admitted else {
+    let Some(Admitted { admission: Some(admission), call, aim, .. }) = admitted else {
         exchange.progress.meter.read(bytes, at);
         return None;
     };
@@ -51,11 +59,12 @@ fn follow(bytes: &Bytes, exchange: &mut Exchange) -> Option<(usize, Cut)> {
         return None;
     }
     let (meter, prices, asked) = (&mut exchange.progress.meter, &exchange.plane.snapshot.prices, settle::asked(Some(call)));
-    let mut read = 0;
+    let (mut read, before) = (0, settle::given_up(&exchange.progress.tried).0);
     while let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) {
         read += meter.read_event(rest, at)?;
-        let Some(tokens) = meter.so_far(asked) else { continue };
-        let cost = || prices.cost(call.model.as_deref(), &upstream.region, &Usage::expected(tokens));
+        let Some(mut tokens) = meter.so_far(asked) else { continue };
+        tokens += before;
+        let cost = || prices.cost(call.model.as_deref(), &aim.upstream.region, &Usage::expected(tokens));
         match admission.grow(&tokens, cost, now) {
             Err(cut) if !meter.is_over() => return Some((read, cut)),
             _ => {}

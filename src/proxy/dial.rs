@@ -20,7 +20,6 @@ use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora::{Error, ErrorType, Result};
 use tokio::net::TcpStream;
 
-use crate::config::routes::Timeouts;
 use crate::upstreams::{Addresses, Endpoint, Host, Upstream, Upstreams};
 
 /// One address may take so long before the next is tried.
@@ -47,18 +46,24 @@ impl Peers {
         Self(peers.collect())
     }
 
-    /// The peer to send to, with the plan's timeouts.
-    pub(super) fn peer(&self, upstream: &Upstream, service: &'static str, timeouts: Timeouts) -> Option<Box<HttpPeer>> {
+    /// The peer to send to, with the route's time for a connection, and the longest silence.
+    pub(super) fn peer(&self, upstream: &Upstream, service: &'static str, connect: Duration, silence: Duration) -> Option<Box<HttpPeer>> {
         let mut peer = Box::new(self.0.get(&(Arc::clone(&upstream.name), service))?.clone());
-        peer.options.total_connection_timeout = Some(timeouts.connect);
-        peer.options.read_timeout = Some(timeouts.idle);
+        peer.options.total_connection_timeout = Some(connect);
+        peer.options.read_timeout = Some(silence);
         Some(peer)
     }
 
     /// The same for a second try: never a kept connection, for where one was dead its siblings may be too (a NAT that forgot its flows, a server
     /// that was replaced), and a request would meet them one after another. Pingora has no such switch: a key that nothing is kept under is one.
-    pub(super) fn fresh_peer(&self, upstream: &Upstream, service: &'static str, timeouts: Timeouts) -> Option<Box<HttpPeer>> {
-        let mut peer = self.peer(upstream, service, timeouts)?;
+    pub(super) fn fresh_peer(
+        &self,
+        upstream: &Upstream,
+        service: &'static str,
+        connect: Duration,
+        silence: Duration,
+    ) -> Option<Box<HttpPeer>> {
+        let mut peer = self.peer(upstream, service, connect, silence)?;
         peer.group_key = fastrand::u64(..);
         // Nor is it kept under that key, where nobody would find it.
         peer.options.idle_timeout = Some(Duration::ZERO);

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method};
 
 use super::Plane;
+use super::aim::Aim;
 use super::body::Body;
 use super::standin::Signals;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::limits::{Admission, Now, Rates};
-use crate::record::InFlight;
+use crate::record::{InFlight, Tried};
 use crate::reply::Meter;
 use crate::routes::Route;
 use crate::state::Live;
-use crate::upstreams::{Endpoint, Upstream};
+use crate::upstreams::Keys;
 
 /// The context that Pingora carries through the hooks.
 pub struct Exchange {
@@ -54,6 +55,8 @@ pub(super) struct Known {
     pub(super) method: Method,
     pub(super) principal: Option<Arc<Principal>>,
     pub(super) call: Option<Arc<Call>>,
+    /// What the client calls the model, where its route gave it another name.
+    pub(super) alias: Option<Box<str>>,
     /// The policy rules in shadow that would have refused it.
     pub(super) shadowed: Vec<Arc<str>>,
     /// The rules of limits in shadow that would have refused it.
@@ -68,11 +71,13 @@ pub(super) struct Known {
 
 /// What admission hands on.
 pub(super) struct Admitted {
+    /// As the target gets it that is aimed at.
     pub(super) call: Arc<Call>,
     pub(super) body: Body,
     pub(super) route: Arc<Route>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) aim: Aim,
+    /// What to sign with, of this try.
+    pub(super) keys: Option<Arc<Keys>>,
     /// What the call took of the limits; settled when it ends, and gone then.
     pub(super) admission: Option<Admission>,
 }
@@ -88,7 +93,15 @@ pub(super) struct Progress {
     pub(super) admitted: Option<Duration>,
     /// Connections tried or taken from the pool.
     pub(super) attempts: u32,
-    /// When a connection was asked for.
+    /// The same, of the target that is aimed at.
+    pub(super) tries: u32,
+    /// The tries that were given up for another target.
+    pub(super) tried: Vec<Tried>,
+    /// How it stands with the last of them.
+    pub(super) trial: Trial,
+    /// Bytes of its answer that were held back.
+    pub(super) held: usize,
+    /// When a connection was asked for; this and what follows is of the last try.
     pub(super) connecting: Option<Duration>,
     /// When there was one.
     pub(super) connected: Option<Duration>,
@@ -112,6 +125,18 @@ pub(super) struct Progress {
     pub(super) complete: bool,
 }
 
+/// How it stands with a try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// It runs, or has run; or there was none yet.
+    #[default]
+    Begun,
+    /// It has the head of an answer, which may still turn out to be none.
+    Undecided,
+    /// It was given up, and the next has not begun.
+    GivenUp,
+}
+
 impl Progress {
     /// From the request handed over to the answer's head: AWS's share.
     pub(super) fn upstream_time(&self) -> Option<Duration> {
@@ -123,12 +148,21 @@ impl Progress {
         self.stand_in.as_ref().is_some_and(|signals| signals.has_left())
     }
 
-    /// Ours: from the head to the request handed over, less the waits for the client's body and for a connection. A refusal's is all it took.
+    /// Ours: from the head to the request handed over, less the waits for the client's body, for a connection, and for those who failed. A refusal's is
+    /// all it took.
     pub(super) fn overhead(&self, total: Duration) -> Duration {
+        let elsewhere = self.tried.iter().fold(self.body_wait, |sum, tried| sum.saturating_add(tried.took));
         match (self.connecting, self.connected, self.sent) {
-            (Some(connecting), Some(connected), Some(sent)) => connecting.saturating_sub(self.body_wait) + sent.saturating_sub(connected),
-            _ => total.saturating_sub(self.body_wait),
+            (Some(connecting), Some(connected), Some(sent)) => connecting.saturating_sub(elsewhere) + sent.saturating_sub(connected),
+            _ => total.saturating_sub(elsewhere),
         }
+    }
+
+    /// Begins anew, for another target.
+    pub(super) fn turned(&mut self) {
+        (self.trial, self.tries, self.held, self.bytes_out) = (Trial::Begun, 0, 0, 0);
+        (self.connecting, self.connected, self.sent, self.head) = (None, None, None, None);
+        (self.status, self.upstream_request_id, self.meter) = (None, None, Meter::default());
     }
 }
 

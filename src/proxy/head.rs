@@ -1,6 +1,7 @@
 //! What rooms need of a request's head, in their own words.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{self, HeaderValue};
@@ -12,6 +13,7 @@ use crate::call::{self, CallError};
 use crate::domain::{Call, Rejection};
 use crate::identity::Presented;
 use crate::listeners::Arrival;
+use crate::routes::Routes;
 
 /// What is known of the connection: on either HTTP version, a connection of ours has it.
 fn arrival(session: &Session) -> Option<&Arrival> {
@@ -72,8 +74,10 @@ pub(super) fn presented(session: &Session, now: SystemTime) -> Result<Presented<
     })
 }
 
-/// What is asked.
-pub(super) fn call(head: &RequestHeader) -> Result<Call, Rejection> {
+/// What is asked, and at which stage: that comes off the path before anything else is read of it.
+pub(super) fn call(head: &RequestHeader, routes: &Routes) -> Result<(Option<Arc<str>>, Call), Rejection> {
     let (path, query) = target(head);
-    call::read(&head.headers, host(head), path, query).map_err(<Rejection as From<CallError>>::from)
+    let (stage, path) = routes.stage(path);
+    let call = call::read(&head.headers, host(head), path, query).map_err(<Rejection as From<CallError>>::from)?;
+    Ok((stage.cloned(), call))
 }

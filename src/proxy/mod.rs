@@ -3,14 +3,15 @@
 //! Read this file and `admit.rs`, and you know the life of a request. Each hook hands over to one room in a line or three.
 
 mod admit;
+mod aim;
 mod answer;
 mod app;
 mod body;
 mod cut;
 mod dial;
 mod exchange;
+mod failover;
 mod head;
-mod outlive;
 mod rates;
 mod refuse;
 mod report;
@@ -18,6 +19,7 @@ mod send;
 mod settle;
 mod standin;
 mod turn;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +38,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::domain::{Reason, Rejection, Trace};
 use crate::listeners::Connection;
-use crate::record::{Attempt, Connection as Taken};
+use crate::record::Connection as Taken;
 use crate::reply::{Ended, Meter};
 use crate::state::{Live, Snapshot};
 
@@ -104,23 +106,23 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
         // Before a connection is made: what can't be signed opens none.
-        send::keys(admitted, &self.live.clock)?;
-        exchange.progress.attempts += 1;
-        exchange.progress.connecting = Some(exchange.elapsed());
-        let (upstream, service, timeouts) = (&admitted.upstream, admitted.call.service.prefix, admitted.route.timeouts);
+        failover::begin(exchange).await?;
+        let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
+        let (upstream, service, timeouts) = (&admitted.aim.upstream, admitted.call.service.prefix, admitted.route.timeouts);
+        let silence = watch::silence(timeouts, admitted.call.asked.streamed);
         let peers = &exchange.plane.peers;
-        let first = exchange.progress.attempts == 1;
-        let peer = if first { peers.peer(upstream, service, timeouts) } else { peers.fresh_peer(upstream, service, timeouts) };
+        let first = exchange.progress.tries == 1;
+        let peer = if first {
+            peers.peer(upstream, service, timeouts.connect, silence)
+        } else {
+            peers.fresh_peer(upstream, service, timeouts.connect, silence)
+        };
         Ok(peer.ok_or_else(unadmitted)?)
     }
 
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
-        // The dialer has tried every address once; a second round covers a resolver that was behind.
-        self.live.metrics.attempt(Attempt::Unreachable);
-        error.as_up();
-        error.set_retry(exchange.progress.attempts < 2);
+        failover::unreachable(&mut error, exchange);
         error
     }
 
@@ -146,7 +148,7 @@ impl ProxyHttp for Gateway {
             admission.sent();
         }
         exchange.progress.sent = Some(exchange.elapsed());
-        outlive::outlive(session, exchange);
+        watch::sent(session, exchange);
         Ok(())
     }
 
@@ -172,15 +174,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         client_reused: bool,
     ) -> Box<Error> {
-        // A kept connection that AWS closed at the wrong moment: nothing was read from it, and the body is still held.
-        if client_reused && !refuse::answered(session) {
-            error.retry.decide_reuse(client_reused);
-        } else {
-            error.set_retry(false);
-        }
-        if exchange.progress.head.is_none() {
-            self.live.metrics.attempt(refuse::outcome(&error));
-        }
+        failover::broken(session, &mut error, exchange, client_reused);
         error
     }
 
@@ -188,12 +182,7 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        self.live.metrics.attempt(Attempt::answered(head.status.as_u16()));
-        exchange.progress.head = Some(exchange.elapsed());
-        if let Some(admitted) = exchange.admitted.as_mut() {
-            admitted.body.release();
-        }
-        Ok(())
+        failover::answered(head, exchange)
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
@@ -204,6 +193,7 @@ impl ProxyHttp for Gateway {
         exchange.progress.upstream_request_id = head.headers.get(answer::REQUEST_ID).cloned();
         exchange.progress.meter = Meter::begin(head.status.as_u16(), &head.headers);
         answer::reframe(head, &exchange.id, session.req_header().version, exchange.progress.meter.is_streamed())?;
+        watch::answers(session, exchange);
         rates::tell(head, &exchange.known.rates)?;
         if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
             session.set_keepalive(None);
@@ -221,8 +211,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        cut::read(session, body, end, exchange);
-        Ok(None)
+        cut::read(session, body, end, exchange).map(|()| None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {

@@ -14,7 +14,7 @@ use super::exchange::Exchange;
 use super::settle;
 use crate::domain::{Reason, Rejection};
 use crate::record::Attempt;
-use crate::reply::Ended;
+use crate::reply::{Ended, Ending};
 
 /// What is left of a refused body may take so long; then the connection ends.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -40,6 +40,16 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
         return silent;
     }
     if answered {
+        if let Some(last) = ending(verdict.reason).filter(|_| exchange.progress.meter.is_between_events()).and_then(|ending| {
+            // The status was 200 long ago: what is told, is told as an event.
+            exchange.progress.meter.exception(ending, verdict.message)
+        }) {
+            let length = u64::try_from(last.len()).unwrap_or(0);
+            if matches!(tokio::time::timeout(DRAIN, session.write_response_body(Some(last), true)).await, Ok(Ok(()))) {
+                exchange.progress.bytes_out += length;
+                return silent;
+            }
+        }
         // The client has part of the answer: breaking off is the only honest end. A clean one would pass for success, and so would HTTP/2's CANCEL,
         // which a stream that is merely dropped is ended with: the SDK for JavaScript raises nothing then.
         if session.is_http2() {
@@ -84,6 +94,15 @@ async fn drain(session: &mut Session, exchange: &mut Exchange) {
         session.set_keepalive(None);
     }
     exchange.progress.body_wait += exchange.elapsed().saturating_sub(before);
+}
+
+/// The event that ends a stream for this reason, behind a whole one; none where the only honest end is to break off.
+const fn ending(reason: Reason) -> Option<Ending> {
+    match reason {
+        Reason::UpstreamTimeout => Some(Ending::TimedOut),
+        Reason::Stopped => Some(Ending::Stopped),
+        _ => None,
+    }
 }
 
 /// What is answered.
@@ -162,7 +181,9 @@ fn upstream(error: &Error) -> (Reason, &'static str) {
 
 /// How a try ended that gave no answer.
 pub(super) fn outcome(error: &Error) -> Attempt {
-    if *error.esource() == ErrorSource::Downstream {
+    if rejection(error).is_some_and(|rejection| rejection.reason == Reason::UpstreamTimeout) {
+        Attempt::TimedOut
+    } else if *error.esource() == ErrorSource::Downstream {
         Attempt::Abandoned
     } else if error.retry() {
         Attempt::Stale
@@ -181,7 +202,7 @@ fn rejection(error: &Error) -> Option<&Rejection> {
 
 /// Whether the same request is refused again, for as long as anyone would wait: OpenAI's and Anthropic's clients are told not to ask again.
 const fn is_final(reason: Reason) -> bool {
-    matches!(reason, Reason::BudgetSpent | Reason::AsksTooMuch | Reason::Unpriced)
+    matches!(reason, Reason::Stopped | Reason::BudgetSpent | Reason::AsksTooMuch | Reason::Unpriced)
 }
 
 /// Writes the answer, and returns the length of its body.

@@ -17,9 +17,9 @@ const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 /// Turns the client's head into the one that goes upstream, in `trace`, where the gateway takes part in traces. Signed last: the signature covers what
 /// comes before, and a retry may have changed it.
 pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Option<&Trace>, clock: &Clock) -> Result<()> {
-    let Admitted { call, body, endpoint, .. } = admitted;
-    let now = clock.wall();
-    let keys = keys(admitted, clock)?;
+    let Admitted { call, body, aim, keys, .. } = admitted;
+    let (now, endpoint) = (clock.wall(), &aim.endpoint);
+    let keys = keys.as_ref().ok_or_else(super::unadmitted)?;
 
     strip(head);
     if call.query.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Opti
         covered.sort_by_key(|(name, _)| *name);
         let request =
             Request { method: head.method.as_str(), path: &call.path, query: &call.query, headers: &covered, payload: &body.sha256 };
-        endpoint.signer.sign(&keys, &request, now)
+        endpoint.signer.sign(keys, &request, now)
     };
     head.insert_header(DATE, signed.date)?;
     if let Some(token) = &keys.session_token {
@@ -67,7 +67,7 @@ pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Opti
 
 /// The keys to sign with.
 pub(super) fn keys(admitted: &Admitted, clock: &Clock) -> Result<Arc<Keys>, Rejection> {
-    admitted.upstream.credentials.current(clock.wall()).ok_or_else(|| {
+    admitted.aim.upstream.credentials.current(clock.wall()).ok_or_else(|| {
         let message = "the gateway has no AWS credentials at the moment";
         Rejection::new(Reason::NoCredentials, message).retry_after(Duration::from_secs(5))
     })

@@ -18,6 +18,7 @@ use pingora::http::ResponseHeader;
 
 use super::exchange::Exchange;
 use crate::domain::{Asked, Call, Cost, Reason, Tokens};
+use crate::record::{Attempt, Tried};
 use crate::reply::{Ended, Measured};
 
 /// The answer has come to its end.
@@ -43,9 +44,25 @@ pub(super) fn measure(exchange: &Exchange, ended: Ended, client: Client) -> (Mea
         asked => progress.meter.measured(asked, ended),
     };
     let cost = measured.usage.as_ref().zip(exchange.admitted.as_ref()).map_or(Cost::Nothing, |(usage, admitted)| {
-        exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.upstream.region, usage)
+        exchange.plane.snapshot.prices.cost(admitted.call.model.as_deref(), &admitted.aim.upstream.region, usage)
     });
     (measured, cost)
+}
+
+/// What a try used that is given up, and what that costs: nothing, where it was refused or never sent.
+pub(super) fn measure_try(exchange: &Exchange, outcome: Attempt) -> (Measured, Cost) {
+    let silent = outcome == Attempt::TimedOut && exchange.progress.head.is_none();
+    measure(exchange, Ended::Early, if silent { Client::Left } else { Client::Stayed })
+}
+
+/// What was used by the tries that were given up: the caller pays for them too.
+pub(super) fn given_up(tried: &[Tried]) -> (Tokens, Cost) {
+    let mut sum = (Tokens::default(), Cost::Nothing);
+    for (usage, cost) in tried.iter().filter_map(|tried| Some((tried.usage.as_ref()?, tried.cost))) {
+        sum.0 += usage.tokens;
+        sum.1 += cost;
+    }
+    sum
 }
 
 /// What a call asks of the model that it names; none where it names none, or none answers.
@@ -58,7 +75,8 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, c
     let now = exchange.now();
     let Some(admission) = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take()) else { return };
     let progress = &exchange.progress;
-    if progress.sent.is_none() {
+    let (mut tokens, mut costs) = given_up(&progress.tried);
+    if progress.sent.is_none() && tokens.total() == 0 {
         return;
     }
     // A guardrail or a knowledge base that is silent has used nothing.
@@ -67,8 +85,9 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, c
             // A stream that is not read is not generated to its end; an answer in one piece is, whether or not its client waits for it.
             exchange.refused == Some(Reason::UpstreamTimeout) || client == Client::Left && !asked.streamed
         });
-    let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
-    admission.settle((!measured.opaque && !unheard).then_some((&tokens, cost)), now);
+    tokens += measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+    costs += cost;
+    admission.settle((!measured.opaque && !unheard).then_some((&tokens, costs)), now);
 }
 
 /// Whether an answer ends with this head, as far as the head tells.

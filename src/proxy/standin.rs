@@ -1,33 +1,27 @@
-//! A session that stands in for the client's: an exchange gets one where it may go on without its client ([`outlive`](super::outlive)), or must end before
-//! its upstream does ([`cut`](super::cut)).
+//! A session that stands in for the client's: an exchange gets one where it may go on without its client, must end before its upstream does
+//! ([`cut`](super::cut)), may turn to another upstream after the head of an answer ([`failover`](super::failover)), or may be silent for long, so that
+//! somebody must keep the time ([`watch`](super::watch)).
 //!
 //! Pingora 0.9.1 ends an exchange as soon as the client's side fails, on both HTTP versions and with no hook in between; and it has no hook that ends one
 //! well. This session passes everything on while there is a client to hear it. After a client that may be outlived, it neither tells that the client left nor
 //! writes. After the last word of an answer that is cut, it ends the client's body as it should end, and fails, so that the upstream is let go. Before the
 //! exchange ends the client's own session is put back ([`reveal`]), so that a connection is kept as ever.
 
+mod session;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::Stream;
-use http::HeaderMap;
 use parking_lot::Mutex;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Digest;
-use pingora::protocols::http::custom::CustomMessageWrite;
-use pingora::protocols::http::custom::server::Session as Custom;
 use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
-use crate::domain::{Reason, Rejection};
+use super::watch::{Watch, Whose};
+use crate::config::routes::Timeouts;
 use crate::record::InFlight;
 use crate::routes::Route;
 use crate::state::Live;
@@ -37,6 +31,12 @@ use crate::state::Live;
 pub(super) struct Signals {
     left: AtomicBool,
     cut: AtomicBool,
+    /// What the upstream says is held back.
+    holds: AtomicBool,
+    /// Another try has begun: what is held is nobody's.
+    anew: Mutex<Option<Whose>>,
+    /// In the middle of an event.
+    within: AtomicBool,
     /// The client's own session, on its way back.
     revealed: Mutex<Option<ServerSession>>,
 }
@@ -51,15 +51,43 @@ impl Signals {
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }
+
+    /// From now on, or no longer, what the upstream says is held back.
+    pub(super) fn hold(&self, held: bool) {
+        self.holds.store(held, Ordering::Relaxed);
+    }
+
+    /// Whether what the upstream says is held back.
+    pub(super) fn holds(&self) -> bool {
+        self.holds.load(Ordering::Relaxed)
+    }
+
+    /// Another try begins.
+    pub(super) fn begin_anew(&self, whose: Whose) {
+        self.hold(false);
+        *self.anew.lock() = Some(whose);
+    }
+
+    /// Whether what was passed on ends in the middle of an event, behind which nothing else may stand.
+    pub(super) fn set_within_event(&self, within: bool) {
+        self.within.store(within, Ordering::Relaxed);
+    }
+
+    /// The same.
+    pub(super) fn is_within_event(&self) -> bool {
+        self.within.load(Ordering::Relaxed)
+    }
 }
 
-/// Puts a session in place of the client's, unless there is one already. Where `route` is given and says so, the exchange outlives its client.
-pub(super) fn stand_in(session: &mut Session, exchange: &mut Exchange, route: Option<Arc<Route>>) -> Arc<Signals> {
-    let live = &exchange.live;
+/// Puts a session in place of the client's, unless there is one already. Where `outlive` is given and says so, the exchange outlives its client.
+pub(super) fn stand_in(session: &mut Session, exchange: &mut Exchange, outlive: Option<Arc<Route>>) -> Arc<Signals> {
+    let (live, whose) = (&exchange.live, Whose::of(exchange));
+    let timeouts = exchange.admitted.as_ref().map_or_else(Timeouts::default, |admitted| admitted.route.timeouts);
     let signals = exchange.progress.stand_in.get_or_insert_with(|| {
         let signals = Arc::new(Signals::default());
         let client = std::mem::replace(&mut *session.downstream_session, ServerSession::new_custom(Box::new(())));
-        let stand_in = StandIn { client, signals: Arc::clone(&signals), route, after: None, live: Arc::clone(live) };
+        let (watch, live) = (Watch::new(timeouts, whose, Arc::clone(live)), Arc::clone(live));
+        let stand_in = StandIn { client, signals: Arc::clone(&signals), outlive, watch, held: Vec::new(), after: None, live };
         *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
         signals
     });
@@ -80,7 +108,11 @@ struct StandIn {
     client: ServerSession,
     signals: Arc<Signals>,
     /// Says how the answer outlives its client; none where it does not.
-    route: Option<Arc<Route>>,
+    outlive: Option<Arc<Route>>,
+    /// Ends what takes too long, or must end.
+    watch: Watch,
+    /// What the upstream said that the client is not to have yet: bounded by whoever holds it back.
+    held: Vec<HttpTask>,
     /// From the client's leaving on.
     after: Option<After>,
     live: Arc<Live>,
@@ -94,9 +126,18 @@ struct After {
 }
 
 impl StandIn {
+    /// Forgets what a try said that was given up.
+    fn begin_anew(&mut self) {
+        let anew = self.signals.anew.lock().take();
+        if let Some(whose) = anew {
+            self.held.clear();
+            self.watch.begin_anew(whose);
+        }
+    }
+
     /// The client failed by `error`. Returns it, where there is no place to go on in.
     fn leaves(&mut self, error: Box<Error>) -> Result<()> {
-        let Some(rule) = self.route.as_ref().and_then(|route| route.outlive.as_ref()) else { return Err(error) };
+        let Some(rule) = self.outlive.as_ref().and_then(|route| route.outlive.as_ref()) else { return Err(error) };
         let Ok(place) = Arc::clone(&rule.places).try_acquire_owned() else { return Err(error) };
         self.after = Some(After { until: Instant::now() + rule.time, _place: place, _counted: self.live.metrics.draining() });
         self.signals.left.store(true, Ordering::Relaxed);
@@ -135,207 +176,3 @@ impl Drop for StandIn {
         *self.signals.revealed.lock() = Some(client);
     }
 }
-
-#[async_trait]
-impl Custom for StandIn {
-    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if self.after.is_none() {
-            match self.client.read_body_or_idle(no_body_expected).await {
-                Ok(body) => return Ok(body),
-                Err(error) => self.leaves(error)?,
-            }
-        }
-        if let Some(after) = &self.after {
-            tokio::select! {
-                () = tokio::time::sleep_until(after.until) => {}
-                () = self.live.over.cancelled() => {}
-            }
-        }
-        Err(Error::explain(pingora::ErrorType::ConnectionClosed, "the client left, and its answer has not ended in time").into_down())
-    }
-
-    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
-        if !self.signals.cut.load(Ordering::Relaxed) {
-            return self.pass_on(tasks).await;
-        }
-        // What else the upstream says, of its end and of its faults, is nobody's any more.
-        tasks.retain(|task| matches!(task, HttpTask::Header(..) | HttpTask::Body(..)));
-        self.pass_on(tasks).await?;
-        self.finish().await?;
-        Err(Rejection::new(Reason::BudgetSpent, "a limit leaves the stream no more").into())
-    }
-
-    async fn write_response_header(&mut self, head: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        if self.after.is_some() {
-            return Ok(());
-        }
-        let written = self.client.write_response_header(head).await;
-        self.written(written)
-    }
-
-    async fn write_response_header_ref(&mut self, head: &ResponseHeader, _end: bool) -> Result<()> {
-        if self.after.is_some() {
-            return Ok(());
-        }
-        let written = self.client.write_response_header_ref(head).await;
-        self.written(written)
-    }
-
-    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        if self.after.is_some() {
-            return Ok(());
-        }
-        let written = self.client.write_response_body(data, end).await;
-        self.written(written)
-    }
-
-    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        if self.after.is_some() {
-            return Ok(());
-        }
-        let written = self.client.write_response_trailers(trailers).await;
-        self.written(written)
-    }
-
-    async fn finish(&mut self) -> Result<()> {
-        if self.after.is_some() {
-            return Ok(());
-        }
-        let written = self.client.finish_body().await;
-        self.written(written)
-    }
-
-    // All else is the client's own.
-
-    fn req_header(&self) -> &RequestHeader {
-        self.client.req_header()
-    }
-
-    fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.client.req_header_mut()
-    }
-
-    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        self.client.read_request_body().await
-    }
-
-    async fn drain_request_body(&mut self) -> Result<()> {
-        self.client.drain_request_body().await
-    }
-
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.client.set_read_timeout(timeout);
-    }
-
-    fn get_read_timeout(&self) -> Option<Duration> {
-        self.client.get_read_timeout()
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.client.set_write_timeout(timeout);
-    }
-
-    fn get_write_timeout(&self) -> Option<Duration> {
-        self.client.get_write_timeout()
-    }
-
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.client.set_total_drain_timeout(timeout);
-    }
-
-    fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.client.get_total_drain_timeout()
-    }
-
-    fn request_summary(&self) -> String {
-        self.client.request_summary()
-    }
-
-    fn response_written(&self) -> Option<&ResponseHeader> {
-        self.client.response_written()
-    }
-
-    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
-        self.client.shutdown().await;
-    }
-
-    fn is_body_done(&mut self) -> bool {
-        self.client.is_body_done()
-    }
-
-    fn is_body_empty(&mut self) -> bool {
-        self.client.is_body_empty()
-    }
-
-    fn body_bytes_sent(&self) -> usize {
-        self.client.body_bytes_sent()
-    }
-
-    fn body_bytes_read(&self) -> usize {
-        self.client.body_bytes_read()
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        self.client.digest()
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        self.client.digest_mut()
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        self.client.client_addr()
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        self.client.server_addr()
-    }
-
-    fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.client.to_h1_raw()
-    }
-
-    fn enable_retry_buffering(&mut self) {
-        self.client.enable_retry_buffering();
-    }
-
-    fn retry_buffer_truncated(&self) -> bool {
-        self.client.retry_buffer_truncated()
-    }
-
-    fn get_retry_buffer(&self) -> Option<Bytes> {
-        self.client.get_retry_buffer()
-    }
-
-    fn is_upgrade_req(&self) -> bool {
-        self.client.is_upgrade_req()
-    }
-
-    fn was_upgraded(&self) -> bool {
-        self.client.was_upgraded()
-    }
-
-    // Messages beside the body: neither HTTP version has any.
-
-    async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_reader(&mut self) -> Option<Messages> {
-        None
-    }
-
-    fn restore_custom_message_reader(&mut self, _reader: Messages) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
-    }
-
-    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
-        Ok(())
-    }
-}
-
-type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;

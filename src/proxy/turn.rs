@@ -5,7 +5,7 @@ use pingora_proxy::Session;
 
 use super::exchange::Exchange;
 use crate::limits::{Admission, Ask, Refused, Turn, Waiting};
-use crate::state::Live;
+use crate::state::{Live, Subject};
 
 /// Takes what the call may come to from every limit, and notes where the caller stands.
 pub(super) async fn take(session: &mut Session, exchange: &mut Exchange, ask: &Ask<'_>) -> Result<Admission> {
@@ -15,7 +15,7 @@ pub(super) async fn take(session: &mut Session, exchange: &mut Exchange, ask: &A
         Ok(Turn::Waits(waiting)) => {
             let before = exchange.elapsed();
             // Few calls wait: the others need not carry the room for it.
-            let admitted = Box::pin(wait(session, waiting, &exchange.live)).await;
+            let admitted = Box::pin(wait(session, waiting, ask, &exchange.live)).await;
             exchange.known.waited = exchange.elapsed().saturating_sub(before);
             admitted?
         }
@@ -30,12 +30,14 @@ pub(super) async fn take(session: &mut Session, exchange: &mut Exchange, ask: &A
     Ok(admission)
 }
 
-/// Waits for the call's turn, for as long as its client does: Pingora 0.9.1 does not look at the client while a request is judged.
-async fn wait(session: &mut Session, waiting: Waiting<'_>, live: &Live) -> Result<Result<Admission, Box<Refused>>> {
+/// Waits for the call's turn, for as long as its client does and no operator stops it: Pingora 0.9.1 does not look at the client while a request is judged.
+async fn wait(session: &mut Session, waiting: Waiting<'_>, ask: &Ask<'_>, live: &Live) -> Result<Result<Admission, Box<Refused>>> {
+    let subject = Subject::of(Some(ask.principal), Some(ask.call), Some(ask.route));
     tokio::select! {
         biased;
         error = leaves(session) => Err(error),
         () = live.over.cancelled() => Err(Error::explain(ErrorType::ConnectionClosed, "the gateway ends").into_down()),
+        rejection = live.stops.stopped(&subject) => Err(rejection.into()),
         admitted = waiting.admitted(&live.clock) => Ok(admitted),
     }
 }

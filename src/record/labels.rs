@@ -13,6 +13,8 @@ pub enum Attempt {
     Unreachable,
     /// A connection that had been kept was dead: nothing of an answer was read from it.
     Stale,
+    /// With a stream whose first event was an exception.
+    Exception,
     /// The connection broke, or the answer made no sense.
     Broken,
     /// No answer came in time.
@@ -23,8 +25,17 @@ pub enum Attempt {
 
 impl Attempt {
     /// Every outcome.
-    pub const ALL: [Self; 8] =
-        [Self::Answered, Self::Throttled, Self::ServerError, Self::Unreachable, Self::Stale, Self::Broken, Self::TimedOut, Self::Abandoned];
+    pub const ALL: [Self; 9] = [
+        Self::Answered,
+        Self::Throttled,
+        Self::ServerError,
+        Self::Exception,
+        Self::Unreachable,
+        Self::Stale,
+        Self::Broken,
+        Self::TimedOut,
+        Self::Abandoned,
+    ];
 
     /// The outcome of a try that was answered with `status`.
     #[must_use]
@@ -43,6 +54,7 @@ impl Attempt {
             Self::Answered => "answered",
             Self::Throttled => "throttled",
             Self::ServerError => "server_error",
+            Self::Exception => "exception",
             Self::Unreachable => "unreachable",
             Self::Stale => "stale",
             Self::Broken => "broken",

@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use self::figures::{Distribution, Figures};
 use self::levels::Sample;
@@ -70,6 +70,7 @@ pub struct Metrics {
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
     limits: Limits,
+    stops: IntGaugeVec,
     config_version: GaugeVec,
     config_loaded: Gauge,
 }
@@ -163,6 +164,7 @@ impl Metrics {
             jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
             limits: Limits::build(&families),
+            stops: levels::stops(&families),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],

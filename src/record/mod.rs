@@ -36,7 +36,7 @@ use std::time::Duration;
 pub use self::entry::{Entry, Tried};
 pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
-pub use self::ledger::{By, KeptGrant, LedgerError, UsageQuery, UsageRow, usage};
+pub use self::ledger::{By, KeptGrant, LedgerError, StopsWatch, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
 pub use self::tenants::TenantFigures;
@@ -47,7 +47,7 @@ use self::ledger::Ledger;
 use self::traces::Traces;
 use self::webhook::Webhook;
 use crate::config::record::Record;
-use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, Trace};
+use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, Stop, Stopped, Trace};
 
 /// How long a shutdown waits for the access log's destination, and again for the ledger's file, to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -160,7 +160,7 @@ impl Recorder {
         self.ledger.as_ref().map_or_else(|| Ok(Vec::new()), Ledger::quotas)
     }
 
-    /// Whether there is a ledger: without one, no quota and no grant outlives the process.
+    /// Whether there is a ledger: without one, no quota, no grant and no stop outlives the process.
     #[must_use]
     pub const fn has_ledger(&self) -> bool {
         self.ledger.is_some()
@@ -190,6 +190,28 @@ impl Recorder {
     /// Where there is no ledger, or it can't be written.
     pub fn revoke(&self, id: u64) -> Result<Option<KeptGrant>, LedgerError> {
         self.ledger.as_ref().ok_or(LedgerError::Absent)?.revoke(id)
+    }
+
+    /// Keeps a stop, in place of one of the same. It waits until that is on the disk, for seconds at most.
+    ///
+    /// # Errors
+    /// Where there is no ledger, or it can't be written.
+    pub fn stop(&self, stop: Stop) -> Result<(), LedgerError> {
+        self.ledger.as_ref().ok_or(LedgerError::Absent)?.stop(stop)
+    }
+
+    /// Keeps a stop no more, and tells whether it was kept. It waits until that is on the disk, for seconds at most.
+    ///
+    /// # Errors
+    /// Where there is no ledger, or it can't be written.
+    pub fn lift(&self, what: Stopped) -> Result<bool, LedgerError> {
+        self.ledger.as_ref().ok_or(LedgerError::Absent)?.lift(what)
+    }
+
+    /// Looks at the stops that the ledger keeps; none without a ledger.
+    #[must_use]
+    pub fn watch_stops(&self) -> Option<StopsWatch> {
+        self.ledger.as_ref().map(Ledger::watch_stops)
     }
 
     /// Opens the access log's file anew: for SIGHUP, after log rotation has moved it aside. Lines that still wait go to the new file.

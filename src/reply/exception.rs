@@ -7,6 +7,32 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
 
+/// Why the gateway ends a stream before its upstream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A limit leaves it no more.
+    Spent,
+    /// An operator stopped whoever it is for.
+    Stopped,
+    /// The gateway shuts down, and has waited for as long as it is to.
+    Draining,
+    /// The upstream fell silent, or takes too long.
+    TimedOut,
+}
+
+impl Ending {
+    /// The exception, one that every stream of Bedrock's models; the type of a server-sent error (Anthropic's); its code.
+    const fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::Spent => ["throttlingException", "rate_limit_error", "budget_spent"],
+            // There is no "access denied" among them. This one no client takes for a passing fault.
+            Self::Stopped => ["validationException", "permission_error", "stopped"],
+            Self::Draining => ["serviceUnavailableException", "overloaded_error", "draining"],
+            Self::TimedOut => ["modelTimeoutException", "timeout_error", "upstream_timeout"],
+        }
+    }
+}
+
 /// The type byte of a string header (<https://smithy.io/2.0/aws/amazon-eventstream.html>).
 const STRING: u8 = 7;
 
@@ -16,11 +42,12 @@ const OVERHEAD: usize = 16;
 /// Longer messages are cut, so that every length fits into its field.
 const MESSAGE_MAX: usize = 1024;
 
-/// A frame with `throttlingException`.
-pub(super) fn frame(message: &str) -> Bytes {
+/// A frame with the exception for `ending`.
+pub(super) fn frame(ending: Ending, message: &str) -> Bytes {
+    let [exception, ..] = ending.names();
     let payload = json!({ "message": within(message) }).to_string();
-    let headers = [(":exception-type", "throttlingException"), (":content-type", "application/json"), (":message-type", "exception")];
-    let mut block = BytesMut::with_capacity(112);
+    let headers = [(":exception-type", exception), (":content-type", "application/json"), (":message-type", "exception")];
+    let mut block = BytesMut::with_capacity(120);
     for (name, value) in headers {
         put(&mut block, name, |length| u8::try_from(length).unwrap_or(u8::MAX).to_be_bytes());
         block.put_u8(STRING);
@@ -39,8 +66,9 @@ pub(super) fn frame(message: &str) -> Bytes {
 }
 
 /// A server-sent `error`.
-pub(super) fn event(message: &str) -> Bytes {
-    let error = json!({ "type": "rate_limit_error", "message": within(message), "code": "budget_spent" });
+pub(super) fn event(ending: Ending, message: &str) -> Bytes {
+    let [_, kind, code] = ending.names();
+    let error = json!({ "type": kind, "message": within(message), "code": code });
     let data = json!({ "type": "error", "error": error });
     format!("event: error\ndata: {data}\n\n").into()
 }

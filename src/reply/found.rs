@@ -143,6 +143,7 @@ impl Sink for Found {
         match place {
             Place::Usage(_) => self.details = None,
             Place::Mark(Mark::Embedding) => self.embedding = true,
+            Place::Mark(Mark::Error) => self.failed = true,
             _ => {}
         }
     }

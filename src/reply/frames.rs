@@ -125,6 +125,11 @@ impl Frames {
         (bytes, false)
     }
 
+    /// Whether what was read ends with a whole frame.
+    pub(super) fn is_between(&self) -> bool {
+        self.part == Part::Prelude && self.kept == 0
+    }
+
     /// Whether it is out of step, and finds nothing more.
     pub(super) const fn is_lost(&self) -> bool {
         matches!(self.part, Part::Lost)

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 
 use crate::domain::{Asked, Basis, Tokens, Usage};
+pub use exception::Ending;
 use found::Found;
 use frames::Frames;
 use json::Scanner;
@@ -30,6 +31,10 @@ use sse::Events;
 
 /// What only an agent's answer has; its `chunk` events hold text, where a model's hold JSON.
 const AGENT: [&str; 2] = ["x-amz-bedrock-agent-session-id", "x-amzn-bedrock-agent-content-type"];
+
+/// The content types of streams.
+const FRAMES: &str = "application/vnd.amazon.eventstream";
+const EVENTS: &str = "text/event-stream";
 
 /// Reads one answer.
 #[derive(Debug, Default)]
@@ -89,13 +94,24 @@ pub enum Ended {
     Cut,
 }
 
+/// Whether an answer with these headers comes as a stream of events.
+#[must_use]
+pub fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    is(kind, FRAMES) || is(kind, EVENTS)
+}
+
+/// Whether a content type is this one, whatever its parameters.
+fn is(kind: &str, name: &str) -> bool {
+    kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+}
+
 impl Meter {
     /// Begins at the head of the upstream's answer. Of a status other than 2xx nothing is used, and nothing is read.
     #[must_use]
     pub fn begin(status: u16, headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let is = |name: &str| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        let (frames, events) = (is("application/vnd.amazon.eventstream"), is("text/event-stream"));
+        let (frames, events) = (is(kind, FRAMES), is(kind, EVENTS));
         let streamed = frames || events;
         if !(200..300).contains(&status) {
             return Self { streamed, ..Self::default() };
@@ -163,13 +179,35 @@ impl Meter {
         self.reading.as_deref().is_some_and(|reading| settle::is_over(&reading.found))
     }
 
+    /// Whether all that was looked at of a stream are whole events, so that another may be put behind them.
+    #[must_use]
+    pub fn is_between_events(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| match &reading.reader {
+            Reader::Events(events) => events.is_between(),
+            Reader::Frames(frames) => frames.is_between(),
+            Reader::Unknown | Reader::Nothing | Reader::Body(_) => false,
+        })
+    }
+
+    /// Whether a stream has told of an exception before any of its answer.
+    #[must_use]
+    pub fn failed_at_once(&self) -> bool {
+        self.streamed && self.first_token.is_none() && self.reading.as_deref().is_some_and(|reading| reading.found.failed)
+    }
+
+    /// Whether a stream has delivered some of its answer.
+    #[must_use]
+    pub const fn has_delivered(&self) -> bool {
+        self.first_token.is_some()
+    }
+
     /// An event that tells of an error in the stream's own way, to be put behind a whole event ([`Meter::read_event`]) as the stream's last. None where the
     /// answer is no stream that can be read.
     #[must_use]
-    pub fn exception(&self, message: &str) -> Option<Bytes> {
+    pub fn exception(&self, ending: Ending, message: &str) -> Option<Bytes> {
         match self.reading.as_deref()?.reader {
-            Reader::Frames(_) => Some(exception::frame(message)),
-            Reader::Events(_) => Some(exception::event(message)),
+            Reader::Frames(_) => Some(exception::frame(ending, message)),
+            Reader::Events(_) => Some(exception::event(ending, message)),
             Reader::Unknown | Reader::Nothing | Reader::Body(_) => None,
         }
     }

@@ -64,6 +64,8 @@ pub(super) enum Mark {
     Async,
     /// Vectors: input only.
     Embedding,
+    /// An error in place of an answer.
+    Error,
 }
 
 /// A place.
@@ -218,6 +220,7 @@ fn document(key: &[u8], inner: bool) -> Place {
         b"inputTokens" | b"input_tokens" => Place::Mark(Mark::Counted),
         b"invocationArn" => Place::Mark(Mark::Async),
         b"embedding" | b"embeddings" | b"embeddingsByType" => Place::Mark(Mark::Embedding),
+        b"error" => Place::Mark(Mark::Error),
         _ => content(key),
     }
 }

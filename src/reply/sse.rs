@@ -26,12 +26,19 @@ pub(super) struct Events {
     after_return: bool,
     /// That line was blank.
     after_blank: bool,
+    /// The line that ended last was blank, or none has begun yet.
+    after_blank_line: bool,
     scanner: Scanner,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { line: Line::Field(0), after_return: false, after_blank: false, scanner: Scanner::new(Place::Body) }
+        Self { line: Line::Field(0), after_return: false, after_blank: false, after_blank_line: true, scanner: Scanner::new(Place::Body) }
+    }
+
+    /// Whether what was read ends with a whole event, its blank line included.
+    pub(super) const fn is_between(&self) -> bool {
+        matches!(self.line, Line::Field(0)) && self.after_blank_line
     }
 
     pub(super) fn read(&mut self, mut bytes: &[u8], found: &mut Found) {
@@ -73,6 +80,7 @@ impl Events {
             let Some((ending, rest)) = rest.split_first() else { return (rest, false) };
             bytes = rest;
             self.after_return = *ending == b'\r';
+            self.after_blank_line = self.line == Line::Field(0);
             match std::mem::replace(&mut self.line, Line::Field(0)) {
                 // A blank line ends the event.
                 Line::Field(0) => {

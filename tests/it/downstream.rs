@@ -36,7 +36,7 @@ impl Way {
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     method: http::Method,
-    path: String,
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
     body: Bytes,
 }

@@ -16,7 +16,7 @@ use crate::client::{Answer, PATIENCE, Raw, call as raw_call, converse};
 use crate::downstream::{Ask, Way, call};
 use crate::world::{ISSUED, Setting, World, jwt};
 
-const CONVERSE: &str = "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aapplication-inference-profile%2Fabc/converse";
+pub(crate) const CONVERSE: &str = "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aapplication-inference-profile%2Fabc/converse";
 
 async fn world() -> World {
     crate::world::world(&format!("identity:\n{ISSUED}")).await
@@ -36,11 +36,11 @@ fn signature(world: &World, at: SystemTime, method: &str, path: &str, body: &[u8
     signed.chain([("x-amz-target".to_owned(), "a  b".to_owned())]).collect()
 }
 
-fn signed(world: &World, body: &[u8]) -> Vec<(String, String)> {
+pub(crate) fn signed(world: &World, body: &[u8]) -> Vec<(String, String)> {
     signature(world, SystemTime::now(), "POST", CONVERSE, body, PayloadChecksumKind::NoHeader)
 }
 
-fn ask(path: &str, headers: &[(String, String)], body: &[u8]) -> Ask {
+pub(crate) fn ask(path: &str, headers: &[(String, String)], body: &[u8]) -> Ask {
     headers.iter().fold(Ask::post(path, body.to_vec()), |ask, (name, value)| ask.header(name, value))
 }
 

@@ -129,7 +129,7 @@ async fn what_is_reserved_is_held_while_the_call_is_under_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_nobody_hears_of_again_counts_for_what_was_reserved_and_a_stream_whose_client_left_for_its_input() {
-    let routes = "routes: [{ name: all, to: [{ upstream: emulator }], timeouts: { idle: 100ms } }]";
+    let routes = "routes: [{ name: all, to: [{ upstream: emulator }], timeouts: { first_byte: 100ms } }]";
     let of = |world: &World, path| Ask::post(path, converse("one two three")).token(&world.token).fault("slow-first-byte-2000");
     let ask = |world: &World| of(world, CONVERSE);
     let impatient = world(&format!("{TOKENS}\n{routes}")).await;
@@ -182,7 +182,7 @@ async fn what_is_set_up_read_or_deleted_under_a_models_name_takes_no_tokens_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_run_no_model_counts_for_nothing_where_nobody_hears_of_it_again() {
-    let routes = "routes: [{ name: all, to: [{ upstream: emulator }], timeouts: { idle: 100ms } }]";
+    let routes = "routes: [{ name: all, to: [{ upstream: emulator }], timeouts: { first_byte: 100ms } }]";
     let world = world(&format!("{TOKENS}\n{routes}")).await;
     let body = r#"{"source":"INPUT","content":[{"text":{"text":"one two three"}}]}"#;
     let ask = Ask::post("/guardrail/abc/version/1/apply", body).token(&world.token).fault("slow-first-byte-2000");

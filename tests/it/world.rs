@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tollgate::config::Config;
 use tollgate::demo::{AUDIENCE, Authority, ISSUER, Issuer};
-use tollgate::domain::{Clock, ManualClock, Secret};
+use tollgate::domain::{Clock, ManualClock, Secret, Stopped};
 use tollgate::emulator::{Credential, Emulator, Options, TlsOptions};
 use tollgate::identity::{KeysFile, Owner};
 use tollgate::server::Running;
@@ -19,6 +19,8 @@ use crate::client::{PATIENCE, call, converse, post};
 /// An emulator, a gateway before it, and what a client needs.
 pub(crate) struct World {
     pub(crate) emulator: Emulator,
+    /// Another region: the upstream `second`.
+    pub(crate) second: Option<Emulator>,
     pub(crate) gateway: Running,
     pub(crate) plain: SocketAddr,
     pub(crate) tls: SocketAddr,
@@ -49,6 +51,8 @@ pub(crate) struct World {
     pub(crate) brief_token: String,
     /// For tenant `spent`.
     pub(crate) spent_token: String,
+    /// For tenant `stopped`.
+    pub(crate) stopped_token: String,
     pub(crate) dir: Dir,
 }
 
@@ -66,6 +70,8 @@ pub(crate) struct Setting {
     pub(crate) upstream_tls: UpstreamTls,
     /// The gateway's clock, where it is not the system's.
     pub(crate) clock: Option<ManualClock>,
+    /// Whether there is another region, us-west-2: the upstream `second`. Routes must say what it is for.
+    pub(crate) second: bool,
 }
 
 /// How the gateway reaches the emulator.
@@ -101,13 +107,14 @@ limits:
   - { name: budget, count: requests, quota: 1/day, tenants: [spent] }
 ";
 
-/// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, others that may use so
+/// The world of the SDK suites: a tenant `limited` that may do next to nothing, one that has spent the one call a day it may make, one that is stopped, others that may use so
 /// many tokens, and a gateway beside it that asks nobody.
 pub(crate) async fn start_for_sdks() -> World {
     let mut world = world(SDK_LIMITS).await;
     let ask = post("/model/amazon.nova-lite-v1:0/converse", &world.spent_token, "", &converse("one"));
     assert_eq!(call(world.plain, ask).await.status, 200);
-    let endpoint = format!("http://{}", world.emulator.address());
+    world.gateway.live().stop_book.stop(Stopped::Tenant("stopped".into()), String::new(), "Ask ops.".to_owned()).unwrap();
+    let endpoint = [Some(format!("http://{}", world.emulator.address()))];
     let anonymous = start(&base("", &endpoint, "", "identity: [anonymous: { tenant: public }]"), &world.dir);
     world.anonymous_url = format!("http://{}", anonymous.listeners()[0]);
     world.anonymous = Some(anonymous);
@@ -156,8 +163,13 @@ impl World {
             UpstreamTls::Plain => format!("http://{}", emulator.address()),
             _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
         };
+        let second = match setting.second {
+            true => Some(Emulator::start(Options { region: Some("us-west-2".to_owned()), ..Options::default() }).await.unwrap()),
+            false => None,
+        };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
-        let text = base(&setting.yaml, &endpoint, ca, &jwt());
+        let endpoints = [Some(endpoint), second.as_ref().map(|second| format!("http://{}", second.address()))];
+        let text = base(&setting.yaml, &endpoints, ca, &jwt());
         let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();
@@ -175,9 +187,11 @@ impl World {
             metered_token: issuer.token("metered", "mary", now + hour).unwrap(),
             paced_token: issuer.token("paced", "paul", now + hour).unwrap(),
             brief_token: issuer.token("brief", "bob", now + hour).unwrap(),
+            stopped_token: issuer.token("stopped", "steve", now + hour).unwrap(),
             spent_token: issuer.token("spent", "sam", now + hour).unwrap(),
             issuer,
             emulator,
+            second,
             gateway,
             anonymous_url: String::new(),
             anonymous: None,
@@ -269,16 +283,18 @@ pub(crate) fn jwt() -> String {
 }
 
 /// A gateway.yaml of `more` and what it lacks.
-fn base(more: &str, endpoint: &str, ca: &str, identity: &str) -> String {
+fn base(more: &str, endpoints: &[Option<String>], ca: &str, identity: &str) -> String {
+    let upstreams = [("emulator", "us-east-1"), ("second", "us-west-2")].into_iter().zip(endpoints).filter_map(|((name, region), endpoint)| {
+        let endpoint = endpoint.as_ref()?;
+        Some(format!("{name}: {{ region: {region}, endpoint: '{endpoint}', credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }}, {ca} }}"))
+    });
+    let upstreams = upstreams.collect::<Vec<_>>().join(", ");
     let mut text = format!("{more}\n");
     let parts = [
         ("listeners", "listeners: [{ address: '127.0.0.1:0' }, { address: '127.0.0.1:0', tls: { certificates: [{ certificate: tls.pem, key: tls-key.pem }] } }]".to_owned()),
         ("admin", "admin: { address: '127.0.0.1:0' }".to_owned()),
         ("identity", identity.to_owned()),
-        (
-            "upstreams",
-            format!("upstreams: {{ emulator: {{ region: us-east-1, endpoint: '{endpoint}', credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }}, {ca} }} }}"),
-        ),
+        ("upstreams", format!("upstreams: {{ {upstreams} }}")),
         ("record", "record: { access_log: off }".to_owned()),
     ];
     for (key, part) in parts {

@@ -1,13 +1,9 @@
 //! What operators granted beyond the limits, and took back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::LedgerError;
 use super::query::seconds;
 use crate::domain::Grant;
 
@@ -27,74 +23,31 @@ pub struct KeptGrant {
     pub revoked: Option<SystemTime>,
 }
 
-/// What is to be done to the grants.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Make this one, whose id the ledger gives, for a rule that counts so.
-    Make(Grant, &'static str),
-    /// Take this one back.
-    Revoke(u64),
-}
-
-/// What became of an order.
-#[derive(Debug)]
-pub(super) enum Done {
-    /// This is how the grant is now.
-    Kept(KeptGrant),
-    /// There is no such grant.
-    Unknown,
-    /// There are too many.
-    Full,
-}
-
-/// An order, and who waits for its end.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) order: Order,
-    pub(super) claim: Claim,
-    pub(super) answer: SyncSender<Result<Done, LedgerError>>,
-}
-
-/// The right to do an order, or to call it off: whoever comes first has it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Claim(Arc<AtomicBool>);
-
-impl Claim {
-    /// Whether nobody had it.
-    pub(super) fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
+/// Makes a grant, whose id the ledger gives, for a rule that counts so. None where there are too many.
+pub(super) fn make(transaction: &Transaction<'_>, grant: &Grant, count: &str) -> rusqlite::Result<Option<KeptGrant>> {
+    let kept: u32 = transaction.query_row("SELECT count(*) FROM grants", [], |row| row.get(0))?;
+    if kept >= MOST {
+        return Ok(None);
     }
+    let Grant { id: _, rule, tenant, user, more, until, made, note } = grant;
+    let more = i64::try_from(*more).unwrap_or(i64::MAX);
+    let user = user.as_deref().unwrap_or_default();
+    transaction.execute(
+        "INSERT INTO grants (rule, count, tenant, user, more, until, made, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![&**rule, count, &**tenant, user, more, seconds(*until), seconds(*made), note],
+    )?;
+    one(transaction, transaction.last_insert_rowid())
 }
 
-impl Order {
-    /// Does it, in a transaction of its own: once this returns, it is on the disk.
-    pub(super) fn execute(&self, connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Done> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let id = match self {
-            Self::Make(grant, count) => {
-                let kept: u32 = transaction.query_row("SELECT count(*) FROM grants", [], |row| row.get(0))?;
-                if kept >= MOST {
-                    return Ok(Done::Full);
-                }
-                let Grant { id: _, rule, tenant, user, more, until, made, note } = grant;
-                let more = i64::try_from(*more).unwrap_or(i64::MAX);
-                let user = user.as_deref().unwrap_or_default();
-                transaction.execute(
-                    "INSERT INTO grants (rule, count, tenant, user, more, until, made, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                    params![&**rule, count, &**tenant, user, more, seconds(*until), seconds(*made), note],
-                )?;
-                transaction.last_insert_rowid()
-            }
-            Self::Revoke(id) => {
-                let id = i64::try_from(*id).unwrap_or(i64::MAX);
-                transaction.execute("UPDATE grants SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", params![id, seconds(now)])?;
-                id
-            }
-        };
-        let kept = transaction.query_row(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"), [id], kept).optional()?;
-        transaction.commit()?;
-        Ok(kept.map_or(Done::Unknown, Done::Kept))
-    }
+/// Takes a grant back. None where there is no such; one that is revoked already stays as it is.
+pub(super) fn revoke(transaction: &Transaction<'_>, id: u64, now: SystemTime) -> rusqlite::Result<Option<KeptGrant>> {
+    let id = i64::try_from(id).unwrap_or(i64::MAX);
+    transaction.execute("UPDATE grants SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL", params![id, seconds(now)])?;
+    one(transaction, id)
+}
+
+fn one(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<Option<KeptGrant>> {
+    transaction.query_row(&format!("SELECT {COLUMNS} FROM grants WHERE id = ?1"), [id], kept).optional()
 }
 
 const COLUMNS: &str = "id, rule, count, tenant, user, more, until, made, note, revoked";

@@ -1,5 +1,5 @@
 //! What was used, by hour, tenant, user, model, upstream and operation, in an `SQLite` file; and for a while, each exchange by itself. And what of limits
-//! outlives the process: how much is used of quotas, and what was granted beyond them.
+//! outlives the process: how much is used of quotas, and what was granted beyond them. And what operators stopped.
 //!
 //! Invariants: an exchange is in the file once or not at all, and within a second where the disk allows; whatever way the process ends, only that
 //! second can be missing. No request waits for the disk. Memory is bounded. `docs/ledger.md` is the contract of the file.
@@ -9,10 +9,12 @@ mod error;
 mod grants;
 mod invocations;
 mod names;
+mod orders;
 mod query;
 mod quotas;
 mod reconcile;
 mod schema;
+mod stops;
 mod store;
 mod sums;
 mod writer;
@@ -29,20 +31,21 @@ use std::time::Duration;
 use prometheus::IntCounter;
 
 use self::batch::{Batch, Bounds};
-use self::grants::{Asked, Claim, Done, Order};
 use self::names::Names;
+use self::orders::{Asked, Claim, Done, Order};
 use self::store::{Open, Store};
 use self::writer::{Shared, Writer};
 use super::complaints::Complaints;
 use super::entry::Entry;
 use crate::config::record::Ledger as Config;
-use crate::domain::{Clock, Grant, Quota, QuotaChange};
+use crate::domain::{Clock, Grant, Quota, QuotaChange, Stop, Stopped};
 
 pub use self::error::LedgerError;
 pub use self::grants::KeptGrant;
 pub use self::invocations::{InvocationLogs, UnreadableLog};
 pub use self::query::{By, UsageQuery, UsageRow, usage};
 pub use self::reconcile::{Compared, Counted, ReconcileError, Reconciliation, reconcile};
+pub use self::stops::StopsWatch;
 
 /// Seconds in an hour.
 const HOUR: i64 = 3600;
@@ -158,10 +161,10 @@ impl Ledger {
 
     /// Keeps a grant under an id of its own, for a rule that counts so. It waits until that is on the disk.
     pub(super) fn grant(&self, grant: Grant, count: &'static str) -> Result<KeptGrant, LedgerError> {
-        match self.order(Order::Make(grant, count))? {
+        match self.order(Order::Grant(grant, count))? {
             Done::Kept(kept) => Ok(kept),
             Done::Full => Err(LedgerError::ManyGrants { file: self.file.clone(), most: grants::MOST }),
-            Done::Unknown => Err(LedgerError::Slow(self.file.clone())),
+            Done::Unknown | Done::So => Err(LedgerError::Slow(self.file.clone())),
         }
     }
 
@@ -169,8 +172,23 @@ impl Ledger {
     pub(super) fn revoke(&self, id: u64) -> Result<Option<KeptGrant>, LedgerError> {
         match self.order(Order::Revoke(id))? {
             Done::Kept(kept) => Ok(Some(kept)),
-            Done::Unknown | Done::Full => Ok(None),
+            Done::Unknown | Done::Full | Done::So => Ok(None),
         }
+    }
+
+    /// Keeps a stop, in place of one of the same. It waits until that is on the disk.
+    pub(super) fn stop(&self, stop: Stop) -> Result<(), LedgerError> {
+        self.order(Order::Stop(stop)).map(drop)
+    }
+
+    /// Keeps a stop no more, and tells whether it was kept. It waits until that is on the disk.
+    pub(super) fn lift(&self, what: Stopped) -> Result<bool, LedgerError> {
+        Ok(matches!(self.order(Order::Lift(what))?, Done::So))
+    }
+
+    /// Looks at the stops in the file.
+    pub(super) fn watch_stops(&self) -> StopsWatch {
+        StopsWatch::new(self.file.clone())
     }
 
     /// Has the writer do something, and waits for its end. Where that does not come in time it is called off, and is never done.

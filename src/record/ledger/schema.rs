@@ -23,8 +23,8 @@ const HAND_OVER: Duration = Duration::from_millis(20);
 const HAND_OVER_TRIES: u32 = 50;
 
 /// What brings a file from each version to the next: the first from an empty file to version 1, the second to version 2, which knows
-/// quotas and grants. A step that was released is never edited.
-pub(super) const STEPS: [&str; 2] = [
+/// quotas and grants, the third to version 3, which knows stops. A step that was released is never edited.
+pub(super) const STEPS: [&str; 3] = [
     "
     CREATE TABLE usage (
         hour INTEGER NOT NULL,
@@ -108,6 +108,17 @@ pub(super) const STEPS: [&str; 2] = [
         note TEXT NOT NULL,
         revoked INTEGER
     ) STRICT;
+",
+    "
+    CREATE TABLE stops (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        message TEXT NOT NULL,
+        PRIMARY KEY (kind, name, tenant)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::LedgerError;
 use super::batch::Batch;
-use super::grants::{Done, Order};
+use super::orders::{Done, Order};
 use super::query::seconds;
 use super::schema::open_to_write;
 use super::sums::{COLUMNS, MOST};
@@ -92,7 +92,7 @@ impl Store {
         })
     }
 
-    /// Makes or revokes a grant.
+    /// Does what an operator asked for.
     pub(super) fn order(&mut self, order: &Order, now: SystemTime) -> Result<Done, LedgerError> {
         self.with_connection(|connection| order.execute(connection, now))
     }

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::warn;
 
 use super::batch::Batch;
-use super::grants::Asked;
+use super::orders::Asked;
 use super::store::Store;
 use super::{Faults, LedgerError};
 use crate::domain::Clock;
@@ -34,7 +34,7 @@ pub(super) struct Shared {
 pub(super) struct Queue {
     /// What gathers.
     pub(super) waiting: Batch,
-    /// Grants to be made and revoked; somebody waits for each.
+    /// What operators change; somebody waits for each.
     pub(super) orders: Vec<Asked>,
     /// When the batch in the writer's hands was begun.
     writing_since: Option<Instant>,

@@ -2,11 +2,12 @@
 
 use std::time::SystemTime;
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts};
 
-use super::super::families::Families;
+use super::super::families::{Families, known_good};
 use super::super::labels::{KeyFetch, Level};
 use super::Metrics;
+use crate::domain::STOP_KINDS;
 
 /// A level, and who knows it.
 pub(super) struct Sample {
@@ -72,10 +73,27 @@ impl Metrics {
         samples.push(Sample { level, shown, read: Box::new(read) });
     }
 
+    /// Notes how many stops of each of [`STOP_KINDS`] are in force.
+    pub fn stops(&self, counts: [usize; STOP_KINDS.len()]) {
+        for (kind, count) in STOP_KINDS.iter().zip(counts) {
+            self.stops.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Notes that the configuration of this `version` is served from `at` on.
     pub fn config_loaded(&self, version: &str, at: SystemTime) {
         self.config_version.reset();
         self.config_version.with_label_values(&[version]).set(1.0);
         self.config_loaded.set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
     }
+}
+
+/// What operators stopped: all kinds at zero.
+pub(super) fn stops(families: &Families<'_>) -> IntGaugeVec {
+    let help = "What operators stopped, by kind, and have not lifted.";
+    let stops = families.register(known_good(IntGaugeVec::new(Opts::new("tollgate_stops", help), &["kind"])));
+    for kind in STOP_KINDS {
+        stops.with_label_values(&[kind]).set(0);
+    }
+    stops
 }

@@ -6,7 +6,7 @@ use aws_smithy_eventstream::frame::read_message_from;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::Ended;
+use super::super::{Ended, Ending};
 use super::{ASKED, FRAMES, JSON, SSE, chunks, events, frames, meter, shapes, tokens};
 use crate::domain::{Asked, Tokens};
 
@@ -47,7 +47,7 @@ fn cut<'a>(kind: &'static str, pieces: impl IntoIterator<Item = &'a [u8]>, most:
             sent.extend_from_slice(&rest[..length]);
             rest = &rest[length..];
             if meter.so_far(Some(&ASKED)).unwrap().total() > most && !meter.is_over() {
-                sent.extend_from_slice(&meter.exception("enough").unwrap());
+                sent.extend_from_slice(&meter.exception(Ending::Spent, "enough").unwrap());
                 return sent;
             }
         }
@@ -133,7 +133,7 @@ fn what_is_no_stream_that_can_be_read_has_no_end_and_no_exception() {
     for (kind, headers) in [(JSON, &[][..]), ("", &[]), (FRAMES, &[("content-encoding", "gzip")])] {
         let mut meter = meter(kind, headers);
         assert_eq!(meter.read_event(&body, Duration::ZERO), None, "{kind}");
-        assert_eq!(meter.exception("enough"), None, "{kind}");
+        assert_eq!(meter.exception(Ending::Spent, "enough"), None, "{kind}");
     }
     let mut broken = body.clone();
     broken[9] ^= 1;
@@ -144,13 +144,13 @@ fn what_is_no_stream_that_can_be_read_has_no_end_and_no_exception() {
 fn an_exception_is_decoded_by_the_sdk_whatever_its_message() {
     let long = "é".repeat(5_000);
     for message in ["enough", "with \"quotes\" and\nlines", &long, ""] {
-        let frame = meter(FRAMES, &[]).exception(message).unwrap();
+        let frame = meter(FRAMES, &[]).exception(Ending::Spent, message).unwrap();
         let decoded = read_message_from(frame).unwrap();
         let json: serde_json::Value = serde_json::from_slice(decoded.payload()).unwrap();
         assert!(message.starts_with(json["message"].as_str().unwrap()));
         let names: Vec<_> = decoded.headers().iter().map(|header| header.name().as_str()).collect();
         assert_eq!(names, [":exception-type", ":content-type", ":message-type"]);
-        let event = meter(SSE, &[]).exception(message).unwrap();
+        let event = meter(SSE, &[]).exception(Ending::Spent, message).unwrap();
         let event = std::str::from_utf8(&event).unwrap();
         assert!(event.ends_with("\n\n") && event.lines().count() == 3, "{event}");
     }

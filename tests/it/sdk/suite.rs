@@ -31,7 +31,7 @@ pub(super) async fn run(name: &str, runner: &Runner, world: &World, limit: Durat
     command.env("TOLLGATE_EXPIRED_TOKEN", &world.expired_token).env("TOLLGATE_LIMITED_TOKEN", &world.limited_token);
     command.env("TOLLGATE_BRIEF_TOKEN", &world.brief_token);
     command.env("TOLLGATE_METERED_TOKEN", &world.metered_token).env("TOLLGATE_PACED_TOKEN", &world.paced_token);
-    command.env("TOLLGATE_SPENT_TOKEN", &world.spent_token);
+    command.env("TOLLGATE_SPENT_TOKEN", &world.spent_token).env("TOLLGATE_STOPPED_TOKEN", &world.stopped_token);
     let [plain, tls] = world.issued_urls();
     command.env("TOLLGATE_ISSUED_PLAIN_URL", plain).env("TOLLGATE_ISSUED_TLS_URL", tls).env("TOLLGATE_API_KEY", &world.api_key);
     command.env("TOLLGATE_ACCESS_KEY_ID", &world.access_key_id).env("TOLLGATE_SECRET_ACCESS_KEY", &world.secret_access_key);

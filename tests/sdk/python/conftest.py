@@ -26,6 +26,7 @@ class World:
     paced: str  # JWT of a tenant that may use 10,000 tokens a second, 2,000 at once
     brief: str  # JWT of a tenant whose streams end after 40 tokens
     spent: str  # JWT of a tenant whose quota is spent: each client calls with it once, and tests/it/sdk.rs counts what came of that
+    stopped: str  # JWT of a tenant that an operator stopped
     issued_plain: str  # http://, a gateway that knows issued keys
     issued_tls: str  # the same, https://
     api_key: str  # issued for the tenant `demo`
@@ -47,6 +48,7 @@ def world() -> World:
         "paced": "PACED_TOKEN",
         "brief": "BRIEF_TOKEN",
         "spent": "SPENT_TOKEN",
+        "stopped": "STOPPED_TOKEN",
         "issued_plain": "ISSUED_PLAIN_URL",
         "issued_tls": "ISSUED_TLS_URL",
         "api_key": "API_KEY",

@@ -4,6 +4,7 @@ mod keeping;
 mod opening;
 mod quotas;
 mod reconciling;
+mod stops;
 mod summing;
 
 use std::path::{Path, PathBuf};

@@ -56,19 +56,19 @@ fn an_older_file_is_brought_up_to_date_and_keeps_its_rows() {
     assert_eq!(number(&dir.file(), "SELECT count(*) FROM pragma_table_info('batches')"), 3, "all of a step or nothing");
     assert_eq!(number(&dir.file(), "PRAGMA user_version"), 1);
 
-    let steps = [STEPS[0], "ALTER TABLE batches ADD COLUMN host TEXT", "UPDATE batches SET host = 'h' || seq"];
+    let steps = [STEPS[0], STEPS[1], "ALTER TABLE batches ADD COLUMN host TEXT", "UPDATE batches SET host = 'h' || seq"];
     migrate(&mut connection, &dir.file(), &steps).unwrap();
     migrate(&mut connection, &dir.file(), &steps).unwrap();
-    assert_eq!(number(&dir.file(), "PRAGMA user_version"), 3);
+    assert_eq!(number(&dir.file(), "PRAGMA user_version"), 4);
     assert_eq!(number(&dir.file(), "SELECT count(*) FROM batches WHERE host = 'h7'"), 1);
     drop(connection);
 
-    // This gateway knows no version 3.
+    // This gateway knows no version 4.
     for error in [open_to_write(&dir.file()).err().unwrap(), usage(&dir.file(), &all(By::Day)).unwrap_err()] {
-        assert!(matches!(error, LedgerError::Newer { found: 3, .. }), "{error}");
+        assert!(matches!(error, LedgerError::Newer { found: 4, .. }), "{error}");
     }
     let text = Ledger::start(&config(dir.file()), faults(), clock()).err().unwrap().to_string();
-    assert!(text.contains("version 3"), "{text}");
+    assert!(text.contains("version 4"), "{text}");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn main() {
     criterion
         .bench_function("routes/stage of a path", |bench| bench.iter(|| routes.stage(black_box("/beta/model/sonnet/converse")).1.len()));
     criterion.bench_function("routes/whether a model is an alias", |bench| {
-        bench.iter(|| routes.is_alias(black_box("us.anthropic.claude-sonnet-5")))
+        bench.iter(|| routes.is_alias(black_box("us.anthropic.claude-sonnet-5")));
     });
     criterion.final_summary();
 }

@@ -13,7 +13,7 @@ use http::HeaderName;
 
 use self::conditions::header_name;
 use self::places::Scope;
-use super::reader::{Checked, FromValue, Map, Name, Value, listed, suggest};
+use super::reader::{Checked, FromValue, Map, Name, Value, listed};
 use crate::domain::Glob;
 
 pub use self::conditions::Conditions;
@@ -184,11 +184,9 @@ impl FromValue for Sticky {
         match value.as_text() {
             Some("user") => return Ok(Self::User),
             Some("tenant") => return Ok(Self::Tenant),
-            Some(other) => {
-                return value.refuse_with(
-                    format!("{} is nothing that calls are told apart by", value.quoted()),
-                    format!("{}; or a header, as in `{{ header: x-session-id }}`", suggest(other, &["user", "tenant"])),
-                );
+            Some(_) => {
+                let help = "`user`, `tenant`, or a header, as in `{ header: x-session-id }`";
+                return value.refuse_with(format!("{} is nothing that calls stick by", value.quoted()), help);
             }
             None => {}
         }

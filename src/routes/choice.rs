@@ -106,10 +106,10 @@ fn hasher(route: &str, target: &str) -> SipHasher24 {
 
 /// Between 0 and 1, neither of them: the middles of 2^52 equal parts, which a float holds exactly.
 fn unit(hash: u64) -> f64 {
-    const PARTS: f64 = (1_u64 << 52) as f64;
-    #[expect(clippy::cast_precision_loss, reason = "52 bits fit a float's 53")]
-    let part = (hash >> 12) as f64;
-    (part + 0.5) / PARTS
+    // Both halves fit a float: 32 bits, and 20 of the lower ones.
+    let (high, low) = (hash >> 32, (hash >> 12) & 0xF_FFFF);
+    let part = |bits: u64| f64::from(u32::try_from(bits).unwrap_or(u32::MAX));
+    (part(high) * f64::from(1_u32 << 20) + part(low) + 0.5) / f64::from(1_u32 << 26) / f64::from(1_u32 << 26)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub use self::faults::{Fault, Faults, Place};
 pub(super) use self::map::Map;
 pub(super) use self::nearest::{expected_one_of, listed, nearest, suggest};
 pub use self::scalars::Scalar;
-pub(super) use self::scalars::{ByteSize, Name, Numeral};
+pub(super) use self::scalars::{ByteSize, Name, Numeral, parts_in_a_million};
 #[cfg(test)]
 pub(super) use self::secrets::names_a_secret;
 

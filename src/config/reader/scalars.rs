@@ -41,26 +41,6 @@ impl Value<'_> {
         }
     }
 
-    /// `1%`, `0.5%`, `100%`: at most four decimals.
-    pub(in super::super) fn parts_in_a_million(&self) -> Checked<u32> {
-        // A number without `%` is no text, and nobody could tell whether one is all or a hundredth.
-        let parsed = self.as_text().and_then(|text| text.strip_suffix('%')).and_then(|number| {
-            let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-            if whole.is_empty() || whole.len() > 3 || decimals.len() > 4 || !digits(whole) || !digits(decimals) {
-                return None;
-            }
-            format!("{whole}{decimals:0<4}").parse::<u32>().ok().filter(|parts| *parts <= 1_000_000)
-        });
-        match parsed {
-            Some(parts) => Ok(parts),
-            None => self.refuse_with(
-                format!("{} is not a share", self.quoted()),
-                "`0%` to `100%`, with four decimals at most, as in `1%` or `0.05%`",
-            ),
-        }
-    }
-
     /// A number with a unit, or a number alone, or neither.
     pub(in super::super) fn numeral(&self) -> Numeral<'_> {
         match &self.node.content {
@@ -70,6 +50,24 @@ impl Value<'_> {
                 Numeral::Other
             }
         }
+    }
+}
+
+/// `1%`, `0.5%`, `100%`: at most four decimals.
+pub(in super::super) fn parts_in_a_million(value: &Value<'_>) -> Checked<u32> {
+    // A number without `%` is no text, and nobody could tell whether one is all or a hundredth.
+    let parsed = value.as_text().and_then(|text| text.strip_suffix('%')).and_then(|number| {
+        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || whole.len() > 3 || decimals.len() > 4 || !digits(whole) || !digits(decimals) {
+            return None;
+        }
+        format!("{whole}{decimals:0<4}").parse::<u32>().ok().filter(|parts| *parts <= 1_000_000)
+    });
+    match parsed {
+        Some(parts) => Ok(parts),
+        None => value
+            .refuse_with(format!("{} is not a share", value.quoted()), "`0%` to `100%`, with four decimals at most, as in `1%` or `0.05%`"),
     }
 }
 

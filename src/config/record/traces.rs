@@ -1,6 +1,6 @@
 //! `record.traces`: where spans go.
 
-use super::super::reader::{Checked, FromValue, Value};
+use super::super::reader::{Checked, FromValue, Value, parts_in_a_million};
 
 /// Spans, exported by OTLP over gRPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ impl FromValue for Traces {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
         let otlp = map.required_by("otlp", "http://127.0.0.1:4317", collector);
-        let sample = map.value("sample").map_or(Ok(10_000), |value| value.parts_in_a_million());
+        let sample = map.value("sample").map_or(Ok(10_000), |value| parts_in_a_million(&value));
         map.finish()?;
         Ok(Self { otlp: otlp?, sample: sample? })
     }

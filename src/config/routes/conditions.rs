@@ -28,12 +28,13 @@ pub struct Conditions {
 }
 
 /// Headers that hold credentials: what is compared with them would be a secret in this file.
-const CREDENTIALS: [HeaderName; 5] = [
+const CREDENTIALS: [HeaderName; 6] = [
     HeaderName::from_static("authorization"),
     HeaderName::from_static("proxy-authorization"),
     HeaderName::from_static("cookie"),
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-amz-security-token"),
+    HeaderName::from_static("x-tollgate-token"),
 ];
 
 impl Conditions {
@@ -111,10 +112,9 @@ fn headers(value: &Value<'_>) -> Checked<Vec<(HeaderName, Vec<Glob>)>> {
 pub(super) fn header_name(value: &Value<'_>) -> Checked<HeaderName> {
     match HeaderName::from_bytes(value.text()?.as_bytes()) {
         Err(_) => value.refuse_with(format!("{} is no name of a header", value.quoted()), "as in `x-session-id`"),
-        Ok(name) if CREDENTIALS.contains(&name) => value.refuse_with(
-            format!("{} holds a credential, which changes while its caller stays the same", value.quoted()),
-            "use `user` or `tenant`",
-        ),
+        Ok(name) if CREDENTIALS.contains(&name) => {
+            value.refuse_with(format!("{} holds a credential", value.quoted()), "another header, as in `x-session-id`")
+        }
         Ok(name) => Ok(name),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::reader::{Checked, FromValue, Map, Name, Value, suggest};
+use super::super::reader::{Checked, FromValue, Map, Name, Value, parts_in_a_million, suggest};
 use super::stages::{Stage, substitute};
 use crate::domain::fold_model;
 
@@ -172,12 +172,13 @@ impl Scope<'_> {
     }
 
     fn model_name(&self, value: &Value<'_>) -> Checked<Arc<str>> {
-        self.text(value, |name, _| {
+        self.text(value, |name, stage| {
             if fold_model(name).is_some() {
                 return Ok(());
             }
+            let at = stage.filter(|_| value.as_text() != Some(name)).map(|stage| format!("`{name}` at the stage `{}`", stage.name));
             value.refuse_with(
-                format!("{} is written as no model of Bedrock's", value.quoted()),
+                format!("{} is written as no model of Bedrock's", at.unwrap_or_else(|| value.quoted())),
                 "an id, as in `us.amazon.nova-lite-v1:0`, or an ARN, as of an inference profile",
             )
         })
@@ -257,11 +258,10 @@ fn targets(value: &Value<'_>, scope: &Scope<'_>) -> Checked<Vec<Target>> {
         let finished = map.finish();
         read.push(place.and_then(|place| Ok(Target { place, weight: weight?.unwrap_or(1) })).and_then(|target| finished.map(|()| target)));
     }
-    // One is all or nothing; of several, none or each must say its share.
-    if let (true, Some(without)) = (weighed.contains(&true), weighed.iter().position(|weighed| !weighed)) {
-        if let Some(item) = items.get(without) {
-            read.push(item.refuse_with("has no `weight`, and others have", "add one to each: `weight: 0` is never drawn"));
-        }
+    // Beside a 95 it could mean 5 or 1.
+    let without = items.iter().zip(&weighed).find(|(_, weighed)| !**weighed);
+    if let (true, Some((item, _))) = (weighed.contains(&true), without) {
+        read.push(item.refuse_with("has no `weight`, and others have", "add one to each: `weight: 0` is never drawn"));
     }
     read.into_iter().collect()
 }
@@ -291,7 +291,7 @@ fn failover(value: &Value<'_>, scope: &Scope<'_>, targets: &[Arc<str>]) -> Check
 fn mirror(value: &Value<'_>, scope: &Scope<'_>) -> Checked<Mirror> {
     let mut map = value.map()?;
     let place = scope.place(&mut map, Some("mirror"));
-    let share = map.required_by("share", "5%", |value| value.parts_in_a_million());
+    let share = map.required_by("share", "5%", parts_in_a_million);
     map.finish()?;
     Ok(Mirror { place: place?, share: share? })
 }

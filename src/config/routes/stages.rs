@@ -56,10 +56,10 @@ struct Bare(Arc<str>);
 impl FromValue for Bare {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let text = value.text()?;
-        match unfit(text) {
-            Some((message, help)) => value.refuse_with(message, help),
-            None => Ok(Self(text.into())),
+        if let Some((message, help)) = unfit(text) {
+            return value.refuse_with(message, help);
         }
+        Ok(Self(text.into()))
     }
 }
 
@@ -87,16 +87,12 @@ pub(super) fn substitute<'t>(text: &'t str, stage: Option<&Stage>) -> Result<Cow
     loop {
         let (name, after) = rest.split_once('}').ok_or(Unknown(rest))?;
         whole.push_str(stage.and_then(|stage| stage.variable(name)).ok_or(Unknown(name))?);
-        match after.split_once("${") {
-            Some((between, more)) => {
-                whole.push_str(between);
-                rest = more;
-            }
-            None => {
-                whole.push_str(after);
-                return Ok(whole.into());
-            }
-        }
+        let Some((between, more)) = after.split_once("${") else {
+            whole.push_str(after);
+            return Ok(whole.into());
+        };
+        whole.push_str(between);
+        rest = more;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::limits::Rate;
-use super::super::reader::{Checked, FromValue, Value, suggest};
+use super::super::reader::{Checked, FromValue, Value, parts_in_a_million, suggest};
 
 /// What becomes of an answer whose client left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl FromValue for Retries {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let default = Self::default();
         let mut map = value.map()?;
-        let budget = map.value("budget").map_or(Ok(default.budget), |value| value.parts_in_a_million());
+        let budget = map.value("budget").map_or(Ok(default.budget), |value| parts_in_a_million(&value));
         let min = map.or("min", default.min);
         map.finish()?;
         Ok(Self { budget: budget?, min: min? })

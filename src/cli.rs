@@ -1,6 +1,7 @@
 //! The command line. The only code that prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
+mod files;
 mod keys;
 mod limits;
 mod period;
@@ -13,7 +14,6 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,10 +27,8 @@ use crate::demo::{self, Demo};
 use crate::domain::Clock;
 use crate::emulator::{Emulator, Options};
 use crate::prices::Prices;
-use crate::server::Running;
-
-/// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
-const DRAIN: Duration = Duration::from_mins(1);
+use crate::server::notify::Herald;
+use crate::server::{Drain, Running};
 
 /// What is logged unless `RUST_LOG` says otherwise.
 const LOG: &str = "info,aws_config=warn";
@@ -54,6 +52,9 @@ enum Command {
         /// The configuration
         #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
+        /// Where operators are served, instead of `admin.address`: for two gateways of one configuration side by side
+        #[arg(long, value_name = "HOST:PORT")]
+        admin: Option<SocketAddr>,
     },
     /// Check a configuration: prints every fault of it, and exits with 1 where there is one
     Check {
@@ -108,7 +109,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
-        Command::Run { config } => load(&config).and_then(|config| in_runtime(run(config))),
+        Command::Run { config, admin } => load_for(&config, admin).and_then(|config| in_runtime(run(config))),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
@@ -154,6 +155,17 @@ fn load(file: &Path) -> Result<Config, String> {
     Config::load(file).map_err(|faults| faults.to_string())
 }
 
+/// The configuration, with the admin listener at `admin` where that is told.
+fn load_for(file: &Path, admin: Option<SocketAddr>) -> Result<Config, String> {
+    let mut config = load(file)?;
+    let Some(address) = admin else { return Ok(config) };
+    if address.port() != 0 && config.listeners.iter().any(|listener| listener.address == address) {
+        return Err(format!("--admin {address}: `{}` has a listener for clients there", file.display()));
+    }
+    config.admin.address = address;
+    Ok(config)
+}
+
 fn in_runtime(command: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tollgate").build();
@@ -185,10 +197,12 @@ fn tells_no_secret(event: &Metadata<'_>) -> bool {
 
 async fn run(config: Config) -> Result<(), String> {
     let mut signals = Signals::register()?;
+    files::raise(&config);
     let gateway = Running::start(&config, Clock::System).map_err(|error| error.to_string())?;
+    let _herald = Herald::start(gateway.readiness().clone());
     signals.until_stopped(&gateway).await;
-    tracing::info!("draining");
-    gateway.drain(DRAIN).await;
+    tracing::info!("draining; a second signal ends it at once");
+    gateway.leave(Drain::from(&config.admin), signals.stop()).await;
     Ok(())
 }
 

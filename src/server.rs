@@ -1,5 +1,9 @@
 //! The process: sockets, rooms and background tasks put together, and taken apart again without losing a request.
 
+mod bounds;
+mod drain;
+pub mod notify;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +29,18 @@ use crate::record::{KeyFetch, Level, LimitLevel};
 use crate::state::{BuildError, Live, Snapshot};
 use crate::upstreams::{Addresses, REFRESH, Upstream};
 
+pub use self::bounds::files_needed;
+pub use self::drain::Drain;
+
 /// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
 const FALL: Duration = Duration::from_secs(2);
 
 /// How often is looked whether all is over.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The condition that the gateway serves, and why it does not at its end.
+const SERVING: &str = "serving";
+const DRAINING: &str = "draining";
 
 /// Idle full buckets are looked for so often.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -45,7 +56,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
-/// A gateway that runs. Dropping it ends its tasks at once; [`Running::drain`] ends them well.
+/// A gateway that runs. Dropping it ends its tasks at once; [`Running::leave`] ends them well.
 pub struct Running {
     listeners: Vec<SocketAddr>,
     admin: SocketAddr,
@@ -75,10 +86,10 @@ impl Running {
         let header_timeout = config.firewall.header_timeout;
         let bind = |listener| Listener::bind(listener, header_timeout);
         let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let admin = bind(&ListenerConfig::plain(config.admin.address))?;
+        let admin = bind(&ListenerConfig { max_connections: bounds::ADMIN_CONNECTIONS, ..ListenerConfig::plain(config.admin.address) })?;
 
         let readiness = Readiness::new();
-        let serving = readiness.condition("serving");
+        let serving = readiness.condition(SERVING);
         let (shutdown, watch) = watch::channel(false);
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let upstreams: Vec<_> = snapshot.upstreams.all().cloned().collect();
@@ -145,36 +156,6 @@ impl Running {
     /// Opens the access log anew, after a rotation.
     pub fn reopen_log(&self) {
         self.live.recorder.reopen();
-    }
-
-    /// Stops accepting, lets what is under way end for at most `grace`, and cuts what is left.
-    pub async fn drain(self, grace: Duration) {
-        self.serving.unmet("draining");
-        self.stop.cancel();
-
-        self.shutdown.send_replace(true);
-        self.proxy.close_idle().await;
-        self.connections.close();
-        if tokio::time::timeout(grace, self.idle()).await.is_err() {
-            let (connections, exchanges) = (self.connections.len(), self.live.metrics.under_way());
-            tracing::warn!(connections, exchanges, "cut what outlived the drain");
-        }
-        self.kill.cancel();
-        self.background.close();
-        self.background.wait().await;
-        // What was cut is recorded as it falls.
-        drop(tokio::time::timeout(FALL, self.idle()).await);
-        let live = Arc::clone(&self.live);
-        // It waits for a disk. A panic in it is its own report.
-        drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);
-    }
-
-    /// Waits until no connection and no exchange is left: answers may outlive their clients' connections.
-    async fn idle(&self) {
-        self.connections.wait().await;
-        while self.live.metrics.under_way() > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     /// Lets the metrics tell which configuration is served, and how much its limits leave each caller.
@@ -322,7 +303,8 @@ impl Running {
     /// The admin listener answers until the very end, so that a drain can be watched.
     fn accept_admin(&self, listener: Listener, config: &Config, shutdown: watch::Receiver<bool>) {
         let admin = Admin::new(Arc::clone(&self.live.metrics), self.readiness.clone(), self.live.clock.clone(), config)
-            .granting(self.live.grant_book.clone());
+            .granting(self.live.grant_book.clone())
+            .leaving(Arc::clone(&self.live));
         let (app, kill) = (Arc::new(HttpServer::new_app(admin)), self.kill.clone());
         let handle = move |connection: Connection| {
             let (app, shutdown, kill) = (Arc::clone(&app), shutdown.clone(), kill.clone());

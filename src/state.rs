@@ -4,6 +4,7 @@
 //! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
 
 mod grants;
+mod leaving;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
+pub use self::leaving::Leaving;
 
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, QuotaChange};
-use crate::firewall::{BodyMemory, Firewall};
+use crate::firewall::{BodyMemory, Firewall, Requests};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{Buckets, Grants, Limits, Now, Observer};
 use crate::policy::Policy;
@@ -77,10 +79,16 @@ pub struct Live {
     pub grant_book: Option<Arc<GrantBook>>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
+    /// All requests under way at once.
+    pub requests: Arc<Requests>,
     /// Every count.
     pub metrics: Arc<Metrics>,
     /// The access log, the ledger and traces.
     pub recorder: Arc<Recorder>,
+    /// Whether clients are to go elsewhere.
+    pub leaving: Leaving,
+    /// Cancelled when the time to drain is over: answers that still run are ended as well as they can be, within a second.
+    pub ending: CancellationToken,
     /// Cancelled when everything ends, what still runs included.
     pub over: CancellationToken,
 }
@@ -104,6 +112,9 @@ impl Live {
             grants,
             grant_book,
             bodies: BodyMemory::new(config.firewall.body_memory),
+            requests: Requests::new(config.firewall.max_requests),
+            leaving: Leaving::default(),
+            ending: CancellationToken::new(),
             recorder,
             metrics,
             over: CancellationToken::new(),

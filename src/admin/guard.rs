@@ -30,7 +30,7 @@ pub(super) fn foreign(request: &Parts, address: SocketAddr) -> Option<String> {
 /// HEAD (WHATWG Fetch, section 3.2), whatever page it is; and where it is only told by `Sec-Fetch-Site`, that page may be of another port of this machine.
 pub(super) fn browser(headers: &HeaderMap) -> Option<String> {
     let is_browsers = headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site");
-    is_browsers.then(|| "no page in a browser may change limits: use `tollgate limits`, or another client".to_owned())
+    is_browsers.then(|| "no page in a browser may change anything here: use the command line, or another client".to_owned())
 }
 
 /// Whether a `Host` is `localhost`, a name below it (RFC 6761, section 6.3), or an address: only names can be led elsewhere.

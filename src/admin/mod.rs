@@ -1,9 +1,11 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), which no browser may do; no answer holds a
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`])
+//! and whether it is in service ([`drain`]), which no browser may do; no answer holds a
 //! secret; what waits for a disk or takes long happens off the threads that serve.
 
+mod drain;
 mod grants;
 mod guard;
 mod limits;
@@ -36,7 +38,7 @@ use self::shown::Shown;
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::record::Metrics;
-use crate::state::GrantBook;
+use crate::state::{GrantBook, Live};
 
 /// The admin listener's application: give it to `pingora::services::listening::Service::new`. Clones are the same one.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub struct Admin {
     shown: Arc<ArcSwap<Shown>>,
     /// None without a ledger.
     book: Option<Arc<GrantBook>>,
+    /// None where nothing is served.
+    service: Option<drain::Service>,
 }
 
 impl Admin {
@@ -55,13 +59,20 @@ impl Admin {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, readiness: Readiness, clock: Clock, config: &Config) -> Self {
         let started = clock.wall();
-        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))), book: None }
+        Self { metrics, readiness, clock, started, shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))), book: None, service: None }
     }
 
     /// The same, where operators grant more of limits by `book`.
     #[must_use]
     pub fn granting(self, book: Option<Arc<GrantBook>>) -> Self {
         Self { book, ..self }
+    }
+
+    /// The same, where operators take the instance that serves with `live` out of service, and put it back.
+    #[must_use]
+    pub fn leaving(self, live: Arc<Live>) -> Self {
+        let service = Some(drain::Service::new(live, &self.readiness));
+        Self { service, ..self }
     }
 
     /// From now on `config` is what is shown: for a reload.
@@ -93,6 +104,7 @@ impl Admin {
             Page::Usage => self.usage(query, &shown).await,
             Page::Limits => self.limits(query, &shown),
             Page::Grants => self.grants(query).await,
+            Page::Drain => self.drain(),
             Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
@@ -159,8 +171,13 @@ fn home() -> Response<Vec<u8>> {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let is_change = grants::is_change(session.req_header());
-        let mut answer = if is_change { self.change(session).await } else { self.answer(session.req_header()).await };
+        let mut answer = if drain::is_change(session.req_header()) {
+            self.change_service(session)
+        } else if grants::is_change(session.req_header()) {
+            self.change(session).await
+        } else {
+            self.answer(session.req_header()).await
+        };
         if !session.is_body_empty() {
             // A body means nothing to most pages. Kept alive, the connection would first have to be read to its end.
             session.set_keepalive(None);
@@ -191,6 +208,8 @@ enum Page {
     Limits,
     /// What was granted beyond them.
     Grants,
+    /// Whether it is in service.
+    Drain,
     /// What is in force.
     Config,
     Metrics,
@@ -201,8 +220,18 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 9] =
-        [Self::Home, Self::Figures, Self::Usage, Self::Limits, Self::Grants, Self::Config, Self::Metrics, Self::Live, Self::Ready];
+    const ALL: [Self; 10] = [
+        Self::Home,
+        Self::Figures,
+        Self::Usage,
+        Self::Limits,
+        Self::Grants,
+        Self::Drain,
+        Self::Config,
+        Self::Metrics,
+        Self::Live,
+        Self::Ready,
+    ];
 
     const fn path(self) -> &'static str {
         match self {
@@ -211,6 +240,7 @@ impl Page {
             Self::Usage => "/usage",
             Self::Limits => "/limits",
             Self::Grants => "/limits/grants",
+            Self::Drain => "/drain",
             Self::Config => "/config",
             Self::Metrics => "/metrics",
             Self::Live => "/livez",
@@ -220,13 +250,17 @@ impl Page {
 
     /// The methods that it answers.
     const fn methods(self) -> &'static str {
-        if matches!(self, Self::Grants) { "GET, HEAD, POST" } else { "GET, HEAD" }
+        match self {
+            Self::Grants => "GET, HEAD, POST",
+            Self::Drain => "GET, HEAD, POST, DELETE",
+            _ => "GET, HEAD",
+        }
     }
 
     /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
     const fn tells_figures(self) -> bool {
         match self {
-            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Config | Self::Metrics => true,
+            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Drain | Self::Config | Self::Metrics => true,
             Self::Home | Self::Live | Self::Ready => false,
         }
     }

@@ -108,7 +108,7 @@ async fn another_path_names_those_that_there_are() {
     assert_eq!(answer.status(), 404);
     assert_eq!(
         answer.json()["paths"],
-        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/config", "/metrics", "/livez", "/readyz"])
+        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/drain", "/config", "/metrics", "/livez", "/readyz"])
     );
 }
 

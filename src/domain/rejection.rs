@@ -42,6 +42,8 @@ pub enum Reason {
     Flood,
     /// All memory for bodies is taken.
     BodyMemory,
+    /// As many requests are under way as may be.
+    Overloaded,
     /// The external authorizer did not tell who is calling.
     AuthorizerUnavailable,
     /// There are no AWS credentials to sign with.
@@ -58,7 +60,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::UnknownAccessKey,
@@ -75,6 +77,7 @@ impl Reason {
         Self::Unpriced,
         Self::Flood,
         Self::BodyMemory,
+        Self::Overloaded,
         Self::AuthorizerUnavailable,
         Self::NoCredentials,
         Self::UpstreamUnreachable,
@@ -98,7 +101,7 @@ impl Reason {
             Self::RateLimited | Self::Flood => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::KeysUnavailable | Self::AuthorizerUnavailable | Self::BodyMemory | Self::NoCredentials => 503,
+            Self::KeysUnavailable | Self::AuthorizerUnavailable | Self::BodyMemory | Self::Overloaded | Self::NoCredentials => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -119,6 +122,7 @@ impl Reason {
             Self::KeysUnavailable
             | Self::AuthorizerUnavailable
             | Self::BodyMemory
+            | Self::Overloaded
             | Self::NoCredentials
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
@@ -146,6 +150,7 @@ impl Reason {
             Self::Unpriced => "unpriced",
             Self::Flood => "flood",
             Self::BodyMemory => "body_memory",
+            Self::Overloaded => "overloaded",
             Self::AuthorizerUnavailable => "authorizer_unavailable",
             Self::NoCredentials => "no_credentials",
             Self::UpstreamUnreachable => "upstream_unreachable",

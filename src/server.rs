@@ -2,6 +2,7 @@
 
 mod bounds;
 mod drain;
+mod handover;
 pub mod notify;
 
 use std::net::SocketAddr;
@@ -111,6 +112,7 @@ impl Running {
         };
         running.sample(listeners.iter().map(|listener| Arc::clone(listener.slots())).collect());
         running.keep_fresh(&upstreams);
+        running.listen_to_the_other();
         running.keep_issued_keys_fresh(issued);
         for keys in keyrings {
             running.keep_keys_fresh(keys);
@@ -163,6 +165,7 @@ impl Running {
         for rule in &config.limits {
             live.metrics.limit(&rule.name, rule.shadow, rule.cut, &rule.warn_at);
         }
+        live.limits.store(Some(Arc::clone(&snapshot.limits)));
         let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
         live.metrics.limits(move |subject| {
             let level = |Standing { rule, count, limit, used, held, reset, ends }| LimitLevel {

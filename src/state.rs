@@ -9,6 +9,7 @@ mod leaving;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
@@ -77,6 +78,8 @@ pub struct Live {
     pub grants: Arc<Grants>,
     /// Where grants are made and revoked; none without a ledger.
     pub grant_book: Option<Arc<GrantBook>>,
+    /// The rules in force: what another process tells of quotas is theirs. None before the first.
+    pub limits: ArcSwapOption<Limits>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
     /// All requests under way at once.
@@ -111,6 +114,7 @@ impl Live {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
             grants,
             grant_book,
+            limits: ArcSwapOption::empty(),
             bodies: BodyMemory::new(config.firewall.body_memory),
             requests: Requests::new(config.firewall.max_requests),
             leaving: Leaving::default(),

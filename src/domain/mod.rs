@@ -34,7 +34,7 @@ pub use hex::{hex, push_hex};
 pub use model_name::{ModelArn, fold_model, is_model, model_name};
 pub use money::{Cost, Usd};
 pub use principal::{Method, Principal};
-pub use quota::{Grant, LimitWarning, Quota, QuotaChange, Subject, client_network};
+pub use quota::{Grant, LimitWarning, Quota, QuotaChange, QuotaElsewhere, Subject, client_network};
 pub use rejection::{Reason, Rejection};
 pub use request_id::RequestId;
 pub use secret::Secret;

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)): that the gateway is ready, reloads, lives, leaves, and what it waits for meanwhile.
+//! What the service manager is told (`sd_notify(3)`): that the gateway is ready, reloads, lives, leaves, and what it waits for meanwhile.
 //!
 //! Where nobody listens (`NOTIFY_SOCKET` is not set) all of it does nothing. That one can't be told stops nothing either: it is logged.
 

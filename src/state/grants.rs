@@ -52,6 +52,14 @@ impl GrantBook {
         self.enforce(&known)
     }
 
+    /// Puts in force what the ledger has now: another process may have made or revoked some.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn refresh(&self) -> Result<(), LedgerError> {
+        self.enforce(&self.rules.lock())
+    }
+
     /// The rules in force, and what each counts.
     #[must_use]
     pub fn rules(&self) -> Vec<(Arc<str>, Count)> {

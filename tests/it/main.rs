@@ -23,6 +23,7 @@ mod draining;
 mod exposition;
 mod fairness;
 mod fuzz;
+mod handover;
 mod headers;
 mod inbound;
 mod leaving;

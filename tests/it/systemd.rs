@@ -11,8 +11,8 @@ use crate::downstream::Ask;
 use crate::world::{World, world};
 
 /// What a role's endpoint says to a container that has it.
-const ROLE: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 118\r\nConnection: close\r\n\r\n\
-{\"AccessKeyId\":\"AKIDEXAMPLE\",\"SecretAccessKey\":\"secret\",\"Token\":\"token\",\"Expiration\":\"2099-01-01T00:00:00Z\",\"Code\":\"\"}";
+const ROLE: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 108\r\nConnection: close\r\n\r\n\
+{\"AccessKeyId\":\"AKIDEXAMPLE\",\"SecretAccessKey\":\"secret\",\"Token\":\"token\",\"Expiration\":\"2099-01-01T00:00:00Z\"}";
 
 /// The service manager's end.
 struct Manager {
@@ -47,7 +47,7 @@ impl Manager {
     }
 }
 
-fn yaml(world: &World, upstream: &str) -> String {
+fn yaml(upstream: &str) -> String {
     format!(
         "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\nrecord: {{ access_log: off }}\n{}\n{upstream}",
         crate::world::jwt(),
@@ -55,14 +55,14 @@ fn yaml(world: &World, upstream: &str) -> String {
 }
 
 fn emulated(world: &World) -> String {
-    yaml(world, &crate::scripted::upstream(&format!("http://{}", world.emulator.address()), ""))
+    yaml(&crate::scripted::upstream(&format!("http://{}", world.emulator.address()), ""))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_ready_once_its_credentials_are_there_and_says_what_it_waits_for_until_then() {
     let world = world("").await;
     let manager = Manager::new(&world);
-    let text = yaml(&world, "upstreams: { chain: { region: us-east-1 } }");
+    let text = yaml("upstreams: { chain: { region: us-east-1 } }");
     let role = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/role", role.local_addr().unwrap());
     let environment = [("NOTIFY_SOCKET", manager.path.as_str()), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)];
@@ -73,6 +73,7 @@ async fn it_is_ready_once_its_credentials_are_there_and_says_what_it_waits_for_u
             let (mut stream, _) = role.accept().await.unwrap();
             there = there || granted.try_recv().is_ok();
             let answer = if there { ROLE } else { "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" };
+            drop(stream.read(&mut [0; 4096]).await);
             drop(stream.write_all(answer.as_bytes()).await);
             drop(stream.shutdown().await);
             drop(stream.read_to_end(&mut Vec::new()).await);

@@ -18,6 +18,7 @@ mod certificates;
 mod client;
 mod connections;
 mod cut;
+mod deploy;
 mod downstream;
 mod draining;
 mod exposition;

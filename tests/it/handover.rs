@@ -30,9 +30,8 @@ async fn left(admin: SocketAddr) -> u64 {
 
 async fn until_left(admin: SocketAddr, expected: u64) {
     let waiting = async { while left(admin).await != expected {} };
-    if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-        panic!("{} left, and not {expected}", left(admin).await);
-    }
+    let came = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(came.is_ok(), "{} left, and not {expected}", left(admin).await);
 }
 
 fn number(world: &World, sql: &str) -> u64 {

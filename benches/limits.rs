@@ -223,6 +223,7 @@ fn main() {
         body_memory: 1_000_000_000,
         header_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_mins(1),
+        max_requests: 20_000,
         flood: Some(config::firewall::Flood { per_second: 100 }),
     };
     let firewall = Firewall::build(&config);

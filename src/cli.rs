@@ -3,6 +3,7 @@
 
 mod diff;
 mod explain;
+mod files;
 mod gateway;
 mod keys;
 mod limits;
@@ -17,7 +18,6 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,10 +31,8 @@ use crate::demo::{self, Demo};
 use crate::domain::Clock;
 use crate::emulator::{Emulator, Options};
 use crate::prices::Prices;
-use crate::server::{Running, Sockets};
-
-/// How long a stopped gateway lets running answers end. systemd's `TimeoutStopSec` must be longer.
-const DRAIN: Duration = Duration::from_mins(1);
+use crate::server::notify::Herald;
+use crate::server::{Running, Sockets, Source};
 
 /// What is logged unless `RUST_LOG` says otherwise.
 const LOG: &str = "info,aws_config=warn";
@@ -58,6 +56,9 @@ enum Command {
         /// The configuration
         #[arg(long, short, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
+        /// Where operators are served, instead of `admin.address`: for two gateways of one configuration side by side
+        #[arg(long, value_name = "HOST:PORT")]
+        admin: Option<SocketAddr>,
     },
     /// Check a configuration: prints every fault of it, and exits with 1 where there is one
     Check {
@@ -124,7 +125,10 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Check { config } => check(&config).map(|()| println!("{}: no fault found", config.display())),
-        Command::Run { config } => load(&config).and_then(|loaded| in_runtime(run(passed()?, loaded, config))),
+        Command::Run { config: file, admin } => {
+            let source = Source { file, admin };
+            load_from(&source).and_then(|config| in_runtime(run(passed()?, config, source)))
+        }
         Command::Explain(command) => return explained(command.run()),
         Command::Diff(command) => return compared(command.run()),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
@@ -199,6 +203,17 @@ fn load(file: &Path) -> Result<Config, String> {
     Config::load(file).map_err(|faults| faults.to_string())
 }
 
+/// The configuration, with the admin listener at `admin` where that is told.
+fn load_from(source: &Source) -> Result<Config, String> {
+    let config = source.load().map_err(|faults| faults.to_string())?;
+    match source.admin {
+        Some(address) if address.port() != 0 && config.listeners.iter().any(|listener| listener.address == address) => {
+            Err(format!("--admin {address}: `{}` has a listener for clients there", source.file.display()))
+        }
+        _ => Ok(config),
+    }
+}
+
 fn in_runtime(command: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tollgate").build();
@@ -235,12 +250,14 @@ fn passed() -> Result<Sockets, String> {
     Sockets::passed(&names).map_err(|error| error.to_string())
 }
 
-async fn run(sockets: Sockets, config: Config, file: PathBuf) -> Result<(), String> {
+async fn run(sockets: Sockets, config: Config, source: Source) -> Result<(), String> {
     let mut signals = Signals::register()?;
-    let gateway = Running::start_from(&file, sockets, &config, Clock::System).map_err(|error| error.to_string())?;
+    files::raise(&config);
+    let gateway = Running::start_from(source, sockets, &config, Clock::System).map_err(|error| error.to_string())?;
+    let _herald = Herald::start(gateway.readiness().clone());
     signals.until_stopped(&gateway).await;
-    tracing::info!("draining");
-    gateway.drain(DRAIN).await;
+    tracing::info!("draining; a second signal ends it at once");
+    gateway.leave(signals.stop()).await;
     Ok(())
 }
 

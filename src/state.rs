@@ -4,21 +4,24 @@
 //! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
 
 mod grants;
+mod leaving;
 mod stop_book;
 mod stops;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
+pub use self::leaving::Leaving;
 pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
 pub use self::stops::{Stops, Subject};
 
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, Quota, QuotaChange};
-use crate::firewall::{BodyMemory, Firewall};
+use crate::firewall::{BodyMemory, Firewall, Requests};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{Buckets, Grants, Limits, Now, Observer};
 use crate::policy::Policy;
@@ -86,12 +89,20 @@ pub struct Live {
     pub stop_book: Arc<StopBook>,
     /// How each upstream is.
     pub healths: Arc<Healths>,
+    /// The rules in force: what another process tells of quotas is theirs. None before the first.
+    pub limits: ArcSwapOption<Limits>,
     /// All bodies held at once.
     pub bodies: Arc<BodyMemory>,
+    /// All requests under way at once.
+    pub requests: Arc<Requests>,
     /// Every count.
     pub metrics: Arc<Metrics>,
     /// The access log, the ledger and traces.
     pub recorder: Arc<Recorder>,
+    /// Whether clients are to go elsewhere.
+    pub leaving: Leaving,
+    /// Cancelled when the time to drain is over: answers that still run are ended as well as they can be, within a second.
+    pub ending: CancellationToken,
     /// Cancelled when everything ends, what still runs included.
     pub over: CancellationToken,
 }
@@ -120,7 +131,11 @@ impl Live {
             stops,
             stop_book,
             healths: Healths::new(),
+            limits: ArcSwapOption::empty(),
             bodies: BodyMemory::new(config.firewall.body_memory),
+            requests: Requests::new(config.firewall.max_requests),
+            leaving: Leaving::default(),
+            ending: CancellationToken::new(),
             recorder,
             metrics,
             over: CancellationToken::new(),

@@ -1,10 +1,12 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), what is stopped ([`stops`]) and the configuration
-//! ([`reload`]), which no browser may do; no answer holds a secret; what waits for a disk or takes long happens off the threads that serve.
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), what is stopped ([`stops`]), whether it is in
+//! service ([`drain`]) and the configuration ([`reload`]), which no browser may do; no answer holds a secret; what waits for a disk or takes long happens off
+//! the threads that serve.
 
 mod change;
+mod drain;
 mod grants;
 mod guard;
 mod limits;
@@ -57,6 +59,8 @@ pub struct Admin {
     stop_book: Arc<StopBook>,
     /// Who is asked to reload; nobody where there is none.
     reloads: Option<mpsc::Sender<Asked>>,
+    /// None where nothing is served.
+    service: Option<drain::Service>,
 }
 
 impl Admin {
@@ -72,6 +76,7 @@ impl Admin {
             book: live.grant_book.clone(),
             stop_book: Arc::clone(&live.stop_book),
             reloads: None,
+            service: None,
         }
     }
 
@@ -79,6 +84,13 @@ impl Admin {
     #[must_use]
     pub fn reloading(self, reloads: mpsc::Sender<Asked>) -> Self {
         Self { reloads: Some(reloads), ..self }
+    }
+
+    /// The same, where operators take the instance that serves with `live` out of service, and put it back.
+    #[must_use]
+    pub fn leaving(self, live: Arc<Live>) -> Self {
+        let service = Some(drain::Service::new(live, &self.readiness));
+        Self { service, ..self }
     }
 
     /// From now on `config` is what is shown: for a reload.
@@ -113,6 +125,7 @@ impl Admin {
             Page::Stops => self.stops(query),
             // What asks for it by POST never comes here.
             Page::Reload => in_json(StatusCode::OK, &json!({ "version": shown.version, "refused": self.readiness.remarked().as_deref() })),
+            Page::Drain => self.drain(),
             Page::Config => response(StatusCode::OK, TEXT, shown.yaml.as_str()),
             Page::Metrics => self.metrics().await,
             Page::Live => response(StatusCode::OK, TEXT, "ok"),
@@ -190,6 +203,8 @@ impl ServeHttp for Admin {
             self.change_stops(session).await.unwrap_or_else(Refused::answer)
         } else if reload::is_reload(request) {
             self.reload(request).await
+        } else if drain::is_change(request) {
+            self.change_service(session)
         } else {
             self.answer(request).await
         };
@@ -225,6 +240,8 @@ enum Page {
     Grants,
     /// What is stopped.
     Stops,
+    /// Whether it is in service.
+    Drain,
     /// What is in force.
     Config,
     /// Which configuration is in force, and whether a later one was refused; asked by POST, it is loaded anew.
@@ -237,13 +254,14 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Home,
         Self::Figures,
         Self::Usage,
         Self::Limits,
         Self::Grants,
         Self::Stops,
+        Self::Drain,
         Self::Config,
         Self::Reload,
         Self::Metrics,
@@ -259,6 +277,7 @@ impl Page {
             Self::Limits => "/limits",
             Self::Grants => "/limits/grants",
             Self::Stops => "/stops",
+            Self::Drain => "/drain",
             Self::Config => "/config",
             Self::Reload => "/reload",
             Self::Metrics => "/metrics",
@@ -271,7 +290,7 @@ impl Page {
     const fn methods(self) -> &'static str {
         match self {
             Self::Grants | Self::Reload => "GET, HEAD, POST",
-            Self::Stops => "GET, HEAD, POST, DELETE",
+            Self::Stops | Self::Drain => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -279,7 +298,15 @@ impl Page {
     /// Whether it is for operators alone: then a page of another site must not come by it through an operator's browser.
     const fn tells_figures(self) -> bool {
         match self {
-            Self::Figures | Self::Usage | Self::Limits | Self::Grants | Self::Stops | Self::Config | Self::Reload | Self::Metrics => true,
+            Self::Figures
+            | Self::Usage
+            | Self::Limits
+            | Self::Grants
+            | Self::Stops
+            | Self::Drain
+            | Self::Config
+            | Self::Reload
+            | Self::Metrics => true,
             Self::Home | Self::Live | Self::Ready => false,
         }
     }

@@ -108,7 +108,20 @@ async fn another_path_names_those_that_there_are() {
     assert_eq!(answer.status(), 404);
     assert_eq!(
         answer.json()["paths"],
-        json!(["/", "/live.json", "/usage", "/limits", "/limits/grants", "/stops", "/config", "/reload", "/metrics", "/livez", "/readyz"])
+        json!([
+            "/",
+            "/live.json",
+            "/usage",
+            "/limits",
+            "/limits/grants",
+            "/stops",
+            "/drain",
+            "/config",
+            "/reload",
+            "/metrics",
+            "/livez",
+            "/readyz"
+        ])
     );
 }
 

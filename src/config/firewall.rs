@@ -16,6 +16,8 @@ pub struct Firewall {
     pub header_timeout: Duration,
     /// The time for a whole request body. Default 60 s.
     pub body_timeout: Duration,
+    /// Requests under way at once, over all listeners. At least 1; default 20,000.
+    pub max_requests: u64,
     /// Requests per address; none means no bound.
     pub flood: Option<Flood>,
 }
@@ -34,6 +36,8 @@ impl Default for Firewall {
             body_memory: 1_000_000_000,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
+            // As many as one listener holds connections: at some 80 KB each, 1.6 GB.
+            max_requests: 20_000,
             flood: None,
         }
     }
@@ -47,6 +51,10 @@ impl FromValue for Firewall {
         let body_memory = map.or("body_memory", ByteSize(default.body_memory));
         let header_timeout = map.or("header_timeout", default.header_timeout);
         let body_timeout = map.or("body_timeout", default.body_timeout);
+        let max_requests = map.value("max_requests").map_or(Ok(default.max_requests), |value| match u64::from_value(&value)? {
+            0 => value.refuse_with("must not be zero", "to take a gateway out of service, `POST /drain` on its admin listener"),
+            most => Ok(most),
+        });
         let flood = map.optional("flood");
         let either = map.value("body_memory").or(map.value("max_body"));
         let finished = map.finish();
@@ -57,7 +65,14 @@ impl FromValue for Firewall {
             return either.refuse_with(message, "the memory for all bodies must hold at least the largest one");
         }
         finished?;
-        Ok(Self { max_body, body_memory, header_timeout: header_timeout?, body_timeout: body_timeout?, flood: flood? })
+        Ok(Self {
+            max_body,
+            body_memory,
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            max_requests: max_requests?,
+            flood: flood?,
+        })
     }
 }
 

@@ -13,13 +13,16 @@ pub enum TurnedAway {
     ProxyHeader,
     /// No TLS handshake, or not in time.
     Handshake,
+    /// The system gave no socket for it: most often, the process has all the open files that it may have.
+    NoSocket,
     /// It ended, or time was up, before its first byte: load balancers look in so.
     Silent,
 }
 
 impl TurnedAway {
     /// Every cause.
-    pub const ALL: [Self; 6] = [Self::Full, Self::AddressFull, Self::NotAProxy, Self::ProxyHeader, Self::Handshake, Self::Silent];
+    pub const ALL: [Self; 7] =
+        [Self::Full, Self::AddressFull, Self::NotAProxy, Self::ProxyHeader, Self::Handshake, Self::NoSocket, Self::Silent];
 
     /// The label in `tollgate_client_connections_turned_away_total{reason}`.
     #[must_use]
@@ -30,6 +33,7 @@ impl TurnedAway {
             Self::NotAProxy => "not_a_proxy",
             Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
+            Self::NoSocket => "no_socket",
             Self::Silent => "silent",
         }
     }

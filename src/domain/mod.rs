@@ -40,7 +40,7 @@ pub use hex::{hex, push_hex};
 pub use model_name::{ModelArn, fold_model, is_model, lower_case, model_name, spellings};
 pub use money::{Cost, Usd};
 pub use principal::{MIRROR_TENANT, Method, Principal};
-pub use quota::{Grant, LimitWarning, Quota, QuotaChange, Subject, client_network};
+pub use quota::{Grant, LimitWarning, Quota, QuotaChange, QuotaElsewhere, Subject, client_network};
 pub use rejection::{Reason, Rejection};
 pub use request_id::RequestId;
 pub use rfc3339::rfc3339;

@@ -62,6 +62,21 @@ pub struct QuotaChange {
     pub delta: i64,
 }
 
+/// The use of one quota changed in another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaElsewhere {
+    /// The name of the rule.
+    pub rule: String,
+    /// What it counts.
+    pub count: String,
+    /// Whose.
+    pub subject: Subject,
+    /// When the period began that it is of, in seconds since 1970.
+    pub starts: u64,
+    /// So much more, or less, in the rule's units of account.
+    pub delta: i64,
+}
+
 /// The use of one quota, as it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {

@@ -44,6 +44,8 @@ pub enum Reason {
     Flood,
     /// All memory for bodies is taken.
     BodyMemory,
+    /// As many requests are under way as may be.
+    Overloaded,
     /// The external authorizer did not tell who is calling.
     AuthorizerUnavailable,
     /// There are no AWS credentials to sign with.
@@ -54,13 +56,15 @@ pub enum Reason {
     UpstreamBroken,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// The gateway shuts down, and has waited for as long as it is to.
+    Draining,
     /// A fault of our own.
     Internal,
 }
 
 impl Reason {
     /// Every reason, for tests and for metrics that start at zero.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::Stopped,
@@ -78,11 +82,13 @@ impl Reason {
         Self::Unpriced,
         Self::Flood,
         Self::BodyMemory,
+        Self::Overloaded,
         Self::AuthorizerUnavailable,
         Self::NoCredentials,
         Self::UpstreamUnreachable,
         Self::UpstreamBroken,
         Self::UpstreamTimeout,
+        Self::Draining,
         Self::Internal,
     ];
 
@@ -102,7 +108,12 @@ impl Reason {
             Self::RateLimited | Self::Flood => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::KeysUnavailable | Self::AuthorizerUnavailable | Self::BodyMemory | Self::NoCredentials => 503,
+            Self::KeysUnavailable
+            | Self::AuthorizerUnavailable
+            | Self::BodyMemory
+            | Self::Overloaded
+            | Self::NoCredentials
+            | Self::Draining => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -123,10 +134,12 @@ impl Reason {
             Self::KeysUnavailable
             | Self::AuthorizerUnavailable
             | Self::BodyMemory
+            | Self::Overloaded
             | Self::NoCredentials
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
-            | Self::UpstreamTimeout => "ServiceUnavailableException",
+            | Self::UpstreamTimeout
+            | Self::Draining => "ServiceUnavailableException",
         }
     }
 
@@ -151,11 +164,13 @@ impl Reason {
             Self::Unpriced => "unpriced",
             Self::Flood => "flood",
             Self::BodyMemory => "body_memory",
+            Self::Overloaded => "overloaded",
             Self::AuthorizerUnavailable => "authorizer_unavailable",
             Self::NoCredentials => "no_credentials",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::Draining => "draining",
             Self::Internal => "internal",
         }
     }

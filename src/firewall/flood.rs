@@ -150,6 +150,7 @@ mod tests {
             body_memory: 1,
             header_timeout: Duration::from_secs(1),
             body_timeout: Duration::from_secs(1),
+            max_requests: 1,
             flood: Some(config::firewall::Flood { per_second: 1 }),
         };
         let (firewall, now) = (Firewall::build(&config), start());

@@ -6,12 +6,14 @@
 mod body_memory;
 mod flood;
 mod head;
+mod requests;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 pub use self::body_memory::{BodyMemory, BodyPermit};
 pub use self::head::{MAX_HEAD, MAX_PATH, body_fits, head_fits, method_is_safe, path_is_safe};
+pub use self::requests::{RequestPlace, Requests};
 
 use self::flood::Flood;
 use crate::config::firewall::Firewall as Config;

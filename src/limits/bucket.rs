@@ -228,6 +228,15 @@ impl Bucket {
         Self { at: starts, used: known, ..self }.settle(0, used, terms, now)
     }
 
+    /// Less was used of a quota, in the period that began at `starts`, than another process had told. Of another period than the bucket's it is over.
+    pub(super) fn give_back(self, used: u64, starts: u64, terms: Terms, now: u64) -> Self {
+        let Terms::Quota { ends, .. } = terms else { return self };
+        if starts.min(ends) != self.at {
+            return self;
+        }
+        Self { used: self.used.saturating_sub(used), ..self }.rest(terms, now)
+    }
+
     /// Says when it will be idle.
     #[inline]
     fn rest(self, terms: Terms, now: u64) -> Self {

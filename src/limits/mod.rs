@@ -45,7 +45,7 @@ use self::queue::{Line, Stop};
 use self::rule::{Covered, Judge};
 use self::subject::Caller;
 use crate::config::limits::{Count, Rule};
-use crate::domain::{Call, Clock, Cost, Principal, Quota, Reason, Rejection, Subject, Tokens};
+use crate::domain::{Call, Clock, Cost, Principal, Quota, QuotaElsewhere, Reason, Rejection, Subject, Tokens};
 
 /// The rules, ready to judge by.
 pub struct Limits {
@@ -266,6 +266,26 @@ impl Limits {
         };
         let lost: Vec<Quota> = quotas.into_iter().filter(|quota| !is_known(quota)).collect();
         self.restore(&lost, now);
+    }
+
+    /// Takes in what another process has changed of quotas that both give of. What is of another rule, or of a period that is over, is left out.
+    pub fn learn(&self, changes: &[QuotaElsewhere], now: Now) {
+        let wall = self.wall(now.wall);
+        for change in changes {
+            let is_of = |rule: &&Judge| *rule.name == *change.rule && rule.count.label() == change.count;
+            let Some(rule) = self.rules.iter().find(is_of) else { continue };
+            let terms = rule.terms(None, 0, wall);
+            if !matches!(terms, bucket::Terms::Quota { starts, .. } if starts <= change.starts) {
+                continue;
+            }
+            let key = subject::key(self.buckets.seed(), rule.id, &rule.per, &change.subject);
+            let key = self.buckets.place_for(key, rule.overflow, now.monotonic);
+            let learn = |bucket: bucket::Bucket, at| match u64::try_from(change.delta) {
+                Ok(more) => bucket.restore(more, change.starts, terms, at),
+                Err(_) => bucket.give_back(change.delta.unsigned_abs(), change.starts, terms, at),
+            };
+            self.buckets.change(key, terms, Some(now.monotonic), learn);
+        }
     }
 
     fn rule(&self, place: usize) -> Option<&Judge> {

@@ -14,6 +14,7 @@ mod proxy_header;
 mod slots;
 mod tls;
 mod trust;
+mod turn_away;
 
 use std::future::Future;
 use std::io;
@@ -109,8 +110,8 @@ impl Listener {
     /// Accepts until `stop`, and gives each connection to `handle` in a task of its own, tracked by `tasks`. `tell` hears of connections that are closed
     /// before that.
     ///
-    /// Beyond its bounds a connection is closed at once. To leave it waiting would hide from load balancer and client that there is no room. A
-    /// connection that has said nothing by `quit` is dropped: it holds up no drain.
+    /// Beyond its bounds a connection is closed at once; a plain one is told why, as far as that takes no time. To leave it waiting would hide from load
+    /// balancer and client that there is no room. A connection that has said nothing by `quit` is dropped: it holds up no drain.
     pub async fn serve<H, F>(
         self,
         handle: Arc<H>,
@@ -133,6 +134,9 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     let Some(slot) = slots.take() else {
+                        if door.load().tls.is_none() {
+                            turn_away::politely(stream);
+                        }
                         tell(TurnedAway::Full);
                         continue;
                     };
@@ -161,6 +165,7 @@ impl Listener {
                     });
                 }
                 Err(error) => {
+                    tell(TurnedAway::NoSocket);
                     tracing::warn!(%address, %error, "accept failed");
                     tokio::time::sleep(REST).await;
                 }

@@ -21,7 +21,7 @@ use crate::state::Subject;
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
-/// A flood costs nothing, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
+/// An overload costs next to nothing, and a flood too, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
 /// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
 /// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
 /// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
@@ -34,7 +34,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
 
-    // 2. May it be looked at at all?
+    // 2. May it be looked at at all? Past the bound on requests nothing of it is.
+    exchange.place = Some(gateway.live.requests.take()?);
     if let Some(address) = head::client(session) {
         snapshot.firewall.flood(address, exchange.began)?;
     }

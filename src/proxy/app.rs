@@ -27,7 +27,7 @@ const H2_STREAM_WINDOW: u32 = 1024 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Idle upstream connections kept for each thread.
-const IDLE_UPSTREAM: usize = 256;
+pub const IDLE_UPSTREAM: usize = 256;
 
 /// Serves connections: the gateway inside Pingora's proxy. Clones are the same one.
 #[derive(Clone)]

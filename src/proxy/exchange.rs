@@ -13,6 +13,7 @@ use super::aim::Aim;
 use super::body::Body;
 use super::standin::Signals;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
+use crate::firewall::RequestPlace;
 use crate::limits::{Admission, Now, Rates};
 use crate::record::{Attempt, InFlight, Tried};
 use crate::reply::Meter;
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub(super) progress: Progress,
     /// It has been recorded.
     pub(super) recorded: bool,
+    /// Its place among those that may be under way at once; none where it was refused for want of one.
+    pub(super) place: Option<RequestPlace>,
     /// Counts it among those under way; dropped on every path.
     pub(super) _in_flight: InFlight,
 }
@@ -186,6 +189,7 @@ impl Exchange {
             refused: None,
             progress: Progress::default(),
             recorded: false,
+            place: None,
             _in_flight: live.metrics.in_flight(),
             live,
         }

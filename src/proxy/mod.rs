@@ -44,7 +44,7 @@ use crate::state::{Live, Snapshot};
 
 use self::report::Head;
 
-pub use app::Proxy;
+pub use app::{IDLE_UPSTREAM, Proxy};
 pub use exchange::Exchange;
 
 /// An idle keep-alive connection is kept so long: longer than the 350 s after which an NLB forgets a flow, so that the gateway is never the first.
@@ -90,7 +90,7 @@ impl ProxyHttp for Gateway {
         session.as_downstream_mut().set_pipelining_enabled(true);
         // Only where Pingora keeps it: a request with both lengths has lost it, and must not get it back.
         if session.as_downstream().get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEPALIVE.as_secs()));
+            session.set_keepalive((!self.live.leaving.is_so()).then_some(KEEPALIVE.as_secs()));
         }
         Ok(())
     }
@@ -194,7 +194,9 @@ impl ProxyHttp for Gateway {
         answer::reframe(head, &exchange.id, session.req_header().version, exchange.progress.meter.is_streamed())?;
         watch::answers(session, exchange);
         rates::tell(head, &exchange.known.rates)?;
-        if session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        let needs_the_end = session.req_header().version < Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH);
+        // A gateway that leaves says so in every answer: a client that sent its next call on a connection as it is closed would lose it.
+        if needs_the_end || self.live.leaving.is_so() {
             session.set_keepalive(None);
         }
         if settle::has_no_body(&session.req_header().method, head) {

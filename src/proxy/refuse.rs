@@ -101,6 +101,7 @@ const fn ending(reason: Reason) -> Option<Ending> {
     match reason {
         Reason::UpstreamTimeout => Some(Ending::TimedOut),
         Reason::Stopped => Some(Ending::Stopped),
+        Reason::Draining => Some(Ending::Draining),
         _ => None,
     }
 }

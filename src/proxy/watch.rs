@@ -82,7 +82,10 @@ impl Whose {
         let Self { principal, call, alias, route } = self;
         let subject =
             Subject::of(principal.as_deref(), call.as_deref(), route.as_ref().map(|route| &*route.name)).renamed(alias.as_deref());
-        live.stops.stopped(&subject).await
+        tokio::select! {
+            why = live.stops.stopped(&subject) => why,
+            () = live.ending.cancelled() => Rejection::new(Reason::Draining, "the gateway shuts down: ask again"),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ use self::ledger::Ledger;
 use self::traces::Traces;
 use self::webhook::Webhook;
 use crate::config::record::Record;
-use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, Stop, Stopped, Trace};
+use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, QuotaElsewhere, Stop, Stopped, Trace};
 
 /// How long a shutdown waits for the access log's destination, and again for the ledger's file, to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -158,6 +158,19 @@ impl Recorder {
     /// Where the ledger can't be read.
     pub fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
         self.ledger.as_ref().map_or_else(|| Ok(Vec::new()), Ledger::quotas)
+    }
+
+    /// What another process that writes the same ledger has changed of quotas since it was asked last; from the first [`Recorder::quotas`] on. Never
+    /// blocks.
+    #[must_use]
+    pub fn quotas_elsewhere(&self) -> Vec<QuotaElsewhere> {
+        self.ledger.as_ref().map_or_else(Vec::new, Ledger::elsewhere)
+    }
+
+    /// Whether another process writes the same ledger, or did a moment ago: a predecessor that ends, or a successor.
+    #[must_use]
+    pub fn is_beside_another(&self) -> bool {
+        self.ledger.as_ref().is_some_and(Ledger::is_beside)
     }
 
     /// Whether there is a ledger: without one, no quota, no grant and no stop outlives the process.

@@ -1,15 +1,16 @@
 //! When the configuration is loaded anew: its file changed, SIGHUP came, or an operator asks. One task does it, one at a time.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Works;
 use super::reload::{Changes, ReloadError};
+use super::{Works, notify};
 use crate::admin::{Asked, NotReloaded, Reloaded};
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::domain::FileStamp;
 use crate::record::Reload;
 
@@ -18,6 +19,33 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// So much of why a reload was refused is told with the readiness, in characters.
 const REMARK: usize = 300;
+
+/// Where a configuration is from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// The address of the admin listener, where it is told beside the file.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Source {
+    /// A file, and nothing beside it.
+    #[must_use]
+    pub fn file(file: &Path) -> Self {
+        Self { file: file.to_path_buf(), admin: None }
+    }
+
+    /// Loads it.
+    ///
+    /// # Errors
+    /// Every fault of the file.
+    pub fn load(&self) -> Result<Config, Faults> {
+        let mut config = Config::load(&self.file)?;
+        config.admin.address = self.admin.unwrap_or(config.admin.address);
+        Ok(config)
+    }
+}
 
 impl Works {
     /// Answers those who ask for a reload, until everything ends.
@@ -71,12 +99,18 @@ impl Works {
 
     /// Loads the file, puts it in force, and tells everyone what came of it.
     async fn reload_file(self: &Arc<Self>, reason: Reason) -> Result<Changes, ReloadError> {
-        let Some(file) = self.file.get().cloned() else {
+        let Some(source) = self.source.get().cloned() else {
             tracing::warn!("there is no file to load anew");
             return Err(ReloadError::NoFile);
         };
-        // Whoever is to hear that a reload begins hears it here, and at the end of this function that it is over.
-        let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
+        notify::reloading();
+        let done = self.load(source, reason).await;
+        notify::ready();
+        done
+    }
+
+    async fn load(self: &Arc<Self>, source: Source, reason: Reason) -> Result<Changes, ReloadError> {
+        let loaded = tokio::task::spawn_blocking(move || source.load()).await;
         let done = match loaded {
             Ok(Ok(config)) if reason == Reason::FileChanged && self.in_force.lock().await.config.version == config.version => {
                 // It was touched, or is again what is served.

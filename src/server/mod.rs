@@ -1,13 +1,17 @@
 //! The process: sockets, rooms and background tasks put together, changed while it runs, and taken apart again without losing a request.
 
+mod bounds;
+mod drain;
 mod entrances;
 mod follow;
+mod handover;
+pub mod notify;
 mod reload;
 mod sockets;
 mod tasks;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +20,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::bounds::files_needed;
+pub use self::drain::Drain;
+pub use self::follow::Source;
 pub use self::reload::{Changes, ReloadError};
 pub use self::sockets::{Sockets, SocketsError};
 
@@ -37,6 +44,10 @@ use crate::state::{BuildError, Live, Snapshot};
 /// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
 const FALL: Duration = Duration::from_secs(2);
 
+/// The condition that the gateway serves, and why it does not at its end.
+const SERVING: &str = "serving";
+const DRAINING: &str = "draining";
+
 /// How often is looked whether all is over.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -57,7 +68,7 @@ pub enum StartError {
     Sockets(#[from] SocketsError),
 }
 
-/// A gateway that runs. Dropping it ends its tasks at once; [`Running::drain`] ends them well.
+/// A gateway that runs. Dropping it ends its tasks at once; [`Running::leave`] ends them well.
 pub struct Running {
     works: Arc<Works>,
 }
@@ -75,7 +86,7 @@ struct Works {
     /// What follows from the configuration in force. Held while it changes: one reload at a time.
     in_force: tokio::sync::Mutex<InForce>,
     /// Where the configuration is from, once it is known.
-    file: OnceLock<PathBuf>,
+    source: OnceLock<Source>,
     reloads: mpsc::Sender<Asked>,
     /// Ends the accepting of connections.
     stop: CancellationToken,
@@ -104,17 +115,18 @@ impl Running {
         Self::begin(sockets, None, config, clock)
     }
 
-    /// The same of the configuration that was loaded from `file`, which is loaded anew when it changes, and when that is asked for.
+    /// The same of the configuration that was loaded from `source`, which is loaded anew when it changes, and when that is asked for.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start_from(file: &Path, sockets: Sockets, config: &Config, clock: Clock) -> Result<Self, StartError> {
-        let running = Self::begin(sockets, Some(file), config, clock)?;
-        running.works.watch(file.to_path_buf());
+    pub fn start_from(source: Source, sockets: Sockets, config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let file = source.file.clone();
+        let running = Self::begin(sockets, Some(source), config, clock)?;
+        running.works.watch(file);
         Ok(running)
     }
 
-    fn begin(mut sockets: Sockets, file: Option<&Path>, config: &Config, clock: Clock) -> Result<Self, StartError> {
+    fn begin(mut sockets: Sockets, source: Option<Source>, config: &Config, clock: Clock) -> Result<Self, StartError> {
         let live = Arc::new(Live::build(config, clock)?);
         let snapshot = Arc::new(Snapshot::build(config, &live)?);
         snapshot.restore(&live)?;
@@ -125,14 +137,15 @@ impl Running {
         };
         let listeners = config.listeners.iter().map(|config| Ok((config.clone(), listener(config)?)));
         let listeners = listeners.collect::<Result<Vec<_>, ListenError>>()?;
-        let admin = listener(&ListenerConfig::plain(config.admin.address))?;
+        let admin = ListenerConfig { max_connections: bounds::ADMIN_CONNECTIONS, ..ListenerConfig::plain(config.admin.address) };
+        let admin = listener(&admin)?;
         sockets.are_claimed()?;
 
         let readiness = Readiness::new();
-        let serving = readiness.condition("serving");
+        let serving = readiness.condition(SERVING);
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let (reloads, asked) = mpsc::channel(ASKING);
-        let page = Admin::new(&live, readiness.clone(), config).reloading(reloads.clone());
+        let page = Admin::new(&live, readiness.clone(), config).reloading(reloads.clone()).leaving(Arc::clone(&live));
         let works = Arc::new(Works {
             proxy: Proxy::new(Arc::clone(&snapshot), Arc::clone(&live), threads),
             readiness,
@@ -143,7 +156,7 @@ impl Running {
             sockets: Mutex::new(sockets),
             in_force: tokio::sync::Mutex::new(InForce::new(config.clone(), Arc::clone(&snapshot))),
             // Known before anyone can ask for it.
-            file: file.map_or_else(OnceLock::new, |file| file.to_path_buf().into()),
+            source: source.map_or_else(OnceLock::new, OnceLock::from),
             reloads,
             stop: CancellationToken::new(),
             kill: live.over.clone(),
@@ -156,6 +169,7 @@ impl Running {
         works.sample();
         works.keep_fresh();
         works.keep_stops_fresh();
+        works.listen_to_the_other();
         let tended: Vec<Tended> = What::all(&snapshot).into_iter().map(|what| works.tend(what)).collect();
         for tended in &tended {
             tended.says.begin(&works.readiness);
@@ -220,7 +234,7 @@ impl Running {
 
     /// From now on `file` is what the configuration is from: it is loaded anew when it changes, and when that is asked for.
     pub fn follow(&self, file: &Path) {
-        if self.works.file.set(file.to_path_buf()).is_ok() {
+        if self.works.source.set(Source::file(file)).is_ok() {
             self.works.watch(file.to_path_buf());
         }
     }
@@ -228,38 +242,6 @@ impl Running {
     /// Asks for the file to be loaded anew, and does not wait for it.
     pub fn ask_reload(&self) {
         self.works.ask_reload();
-    }
-
-    /// Stops accepting, lets what is under way end for at most `grace`, and cuts what is left.
-    pub async fn drain(self, grace: Duration) {
-        let works = &self.works;
-        works.serving.unmet("draining");
-        works.stop.cancel();
-
-        works.shut.send_replace(true);
-        works.doors.lock().shut();
-        works.proxy.close_idle().await;
-        works.connections.close();
-        if tokio::time::timeout(grace, self.idle()).await.is_err() {
-            let (connections, exchanges) = (works.connections.len(), works.live.metrics.under_way());
-            tracing::warn!(connections, exchanges, "cut what outlived the drain");
-        }
-        works.kill.cancel();
-        works.background.close();
-        works.background.wait().await;
-        // What was cut is recorded as it falls.
-        drop(tokio::time::timeout(FALL, self.idle()).await);
-        let live = Arc::clone(&works.live);
-        // It waits for a disk. A panic in it is its own report.
-        drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);
-    }
-
-    /// Waits until no connection and no exchange is left: answers may outlive their clients' connections.
-    async fn idle(&self) {
-        self.works.connections.wait().await;
-        while self.works.live.metrics.under_way() > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
     }
 }
 
@@ -271,6 +253,7 @@ impl Works {
         for rule in &config.limits {
             live.metrics.limit(&rule.name, rule.shadow, rule.cut, &rule.warn_at);
         }
+        live.limits.store(Some(Arc::clone(&snapshot.limits)));
         let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
         live.metrics.limits(move |subject| {
             let level = |Standing { rule, count, limit, used, held, reset, ends }| LimitLevel {

@@ -54,6 +54,14 @@ impl GrantBook {
         Ok(())
     }
 
+    /// Puts in force what the ledger has now: another process may have made or revoked some.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn refresh(&self) -> Result<(), LedgerError> {
+        self.enforce(&self.rules.lock())
+    }
+
     /// The rules in force, and what each counts.
     #[must_use]
     pub fn rules(&self) -> Vec<(Arc<str>, Count)> {

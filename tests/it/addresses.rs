@@ -97,7 +97,9 @@ async fn beyond_max_connections_a_connection_is_closed_at_once_and_one_that_ends
     }
     assert_eq!(world.metric("tollgate_client_connections"), 3.0);
     for _ in 0..4 {
-        assert!(Raw::connect(world.plain).await.is_ended().await);
+        let mut more = Raw::connect(world.plain).await;
+        assert_eq!(more.answer().await.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(more.is_ended().await);
     }
     assert_eq!(world.metric(&format!(r#"{TURNED_AWAY}{{reason="full"}}"#)), 4.0);
     assert!(served(&mut held[0], &world).await, "those that are there go on");

@@ -23,7 +23,12 @@ pub(crate) struct Binary {
 impl Binary {
     /// Runs `yaml`, whose files are in `dir`, with this environment and no other, until it listens.
     pub(crate) async fn run(dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
-        Self::run_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment).await
+        Self::run_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn run_with(dir: &Path, yaml: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        Self::run_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment, arguments).await
     }
 
     /// The same where no file may grow beyond so many blocks (of 512 or 1,024 bytes, as the shell has it): as on a disk that is full by then.
@@ -31,7 +36,7 @@ impl Binary {
         let mut shell = Command::new("sh");
         // Ignored, the signal becomes an error of the write.
         shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
-        Self::run_by(shell, dir, yaml, &[]).await
+        Self::run_by(shell, dir, yaml, &[], &[]).await
     }
 
     /// The same where a service manager passes the listener `socket`.
@@ -39,13 +44,7 @@ impl Binary {
         let mut shell = Command::new("sh");
         shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_tollgate")]);
         shell.stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
-        Self::run_by(shell, dir, yaml, &[("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "gateway")]).await
-    }
-
-    /// Sends it a signal, by its name.
-    pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
+        Self::run_by(shell, dir, yaml, &[("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "gateway")], &[]).await
     }
 
     /// All that it said on stderr until now.
@@ -53,12 +52,20 @@ impl Binary {
         self.stderr.lock().clone()
     }
 
-    async fn run_by(mut command: Command, dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
+    /// The same where it may have so many open files: `soft` until it asks for more, `hard` at most.
+    pub(crate) async fn run_with_files(soft: u32, hard: u32, dir: &Path, yaml: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
+        Self::run_by(shell, dir, yaml, &[], &[]).await
+    }
+
+    async fn run_by(mut command: Command, dir: &Path, yaml: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         let file = dir.join("binary.yaml");
         std::fs::write(&file, yaml).unwrap();
         let mut child = command
             .args(["run", "--config"])
             .arg(&file)
+            .args(arguments)
             .env_clear()
             // The default provider chain finds no profile there, and asks no network.
             .env("HOME", dir)
@@ -102,9 +109,19 @@ impl Binary {
     }
 
     /// Stops it as systemd does, and returns all that it said on stderr.
-    pub(crate) async fn stop(mut self) -> String {
+    pub(crate) async fn stop(self) -> String {
+        self.signal("-TERM").await;
+        self.ended().await
+    }
+
+    /// Sends it a signal, such as `-TERM`.
+    pub(crate) async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
+    /// Waits for its end, which must be a good one, and returns all that it said on stderr.
+    pub(crate) async fn ended(mut self) -> String {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("an end within 30 s").unwrap();
         assert!(status.success(), "{status}");
         tokio::time::timeout(PATIENCE, self.reader).await.expect("the end of stderr").unwrap();

@@ -137,7 +137,7 @@ async fn a_gateway_whose_disk_is_full_serves_on_and_tells() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn usage_is_shown_while_the_gateway_runs_and_a_second_gateway_is_refused_the_file() {
+async fn usage_is_shown_while_the_gateway_runs_and_a_third_gateway_is_refused_the_file() {
     let world = world("").await;
     let binary = Binary::run(&world.dir, &yaml(&world), &[]).await;
     let ask = Ask::post("/model/amazon.nova-lite-v1:0/converse", converse("one two")).token(&world.token);
@@ -158,9 +158,11 @@ async fn usage_is_shown_while_the_gateway_runs_and_a_second_gateway_is_refused_t
     let scraped = crate::client::call(binary.admin, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert!(text(&scraped.body).contains("tollgate_ledger_lag_seconds 0\n"), "{}", text(&scraped.body));
 
-    let second = tollgate(&world.dir, &["run", "--config", "binary.yaml"]).await;
-    assert!(!second.status.success());
-    assert!(text(&second.stderr).contains("another gateway writes it"), "{}", text(&second.stderr));
+    let second = Binary::run(&world.dir, &yaml(&world), &[]).await;
+    let third = tollgate(&world.dir, &["run", "--config", "binary.yaml"]).await;
+    assert!(!third.status.success());
+    assert!(text(&third.stderr).contains("two gateways write it"), "{}", text(&third.stderr));
+    second.stop().await;
     binary.stop().await;
     for (by, row) in [("day", "demo"), ("tenant", "demo"), ("operation", "converse")] {
         let table = tollgate(&world.dir, &["usage", "--ledger", "ledger.sqlite", "--by", by]).await;

@@ -144,19 +144,20 @@ impl Shown for Certificate {
 
 impl Shown for Admin {
     fn shown(&self) -> Value {
-        let Self { address } = self;
-        Section::default().with("address", address).done()
+        let Self { address, drain_delay, drain_timeout } = self;
+        Section::default().with("address", address).with("drain_delay", drain_delay).with("drain_timeout", drain_timeout).done()
     }
 }
 
 impl Shown for Firewall {
     fn shown(&self) -> Value {
-        let Self { max_body, body_memory, header_timeout, body_timeout, flood } = self;
+        let Self { max_body, body_memory, header_timeout, body_timeout, max_requests, flood } = self;
         Section::default()
             .with("max_body", max_body)
             .with("body_memory", body_memory)
             .with("header_timeout", header_timeout)
             .with("body_timeout", body_timeout)
+            .with("max_requests", max_requests)
             .some("flood", flood.as_ref())
             .done()
     }

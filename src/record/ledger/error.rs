@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Why a ledger can't be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Another process, or another recorder of this one, writes it.
-    #[error("ledger `{}`: another gateway writes it; each gateway needs a file of its own", .0.display())]
+    /// Two others write it, processes or recorders of this one.
+    #[error("ledger `{}`: two gateways write it, one that ends and its successor; wait for the end of the one, or give this one a file of its own", .0.display())]
     Taken(PathBuf),
     /// A later gateway wrote it.
     #[error("ledger `{}`: its schema is version {found}, and this gateway knows {known} at most; run the newer one", .file.display())]

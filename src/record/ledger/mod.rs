@@ -5,9 +5,11 @@
 //! second can be missing. No request waits for the disk. Memory is bounded. `docs/ledger.md` is the contract of the file.
 
 mod batch;
+mod beside;
 mod error;
 mod grants;
 mod invocations;
+mod lock;
 mod names;
 mod orders;
 mod query;
@@ -38,7 +40,7 @@ use self::writer::{Shared, Writer};
 use super::complaints::Complaints;
 use super::entry::Entry;
 use crate::config::record::Ledger as Config;
-use crate::domain::{Clock, Grant, Quota, QuotaChange, Stop, Stopped};
+use crate::domain::{Clock, Grant, Quota, QuotaChange, QuotaElsewhere, Stop, Stopped};
 
 pub use self::error::LedgerError;
 pub use self::grants::KeptGrant;
@@ -90,9 +92,12 @@ impl Ledger {
     }
 
     fn start_with(config: &Config, open: Open, bounds: Bounds, faults: Faults, clock: Clock) -> Result<Self, LedgerError> {
-        let held = schema::hold(&config.file)?;
-        let store = Store::new(config.file.clone(), open, config.keep, config.keep_exchanges)?;
+        let held = lock::hold(&config.file)?;
+        let mut store = Store::new(config.file.clone(), open, config.keep, config.keep_exchanges)?;
         let shared = Arc::<Shared>::default();
+        shared.other.lock().is_there = held.is_beside();
+        // With the store, when the writer ends: only then may another have the file.
+        store.held = Some(held);
         let writer = Writer {
             shared: Arc::clone(&shared),
             store,
@@ -101,12 +106,7 @@ impl Ledger {
             seq: 0,
             complaints: Complaints::default(),
         };
-        let write = move || {
-            writer.run();
-            // Only now may another have the file.
-            drop(held);
-        };
-        thread::Builder::new().name("ledger".to_owned()).spawn(write).map_err(LedgerError::Thread)?;
+        thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run()).map_err(LedgerError::Thread)?;
         Ok(Self { file: config.file.clone(), shared, faults, clock, bounds, singly: !config.keep_exchanges.is_zero() })
     }
 
@@ -147,9 +147,27 @@ impl Ledger {
         added
     }
 
-    /// What is used of the quotas whose period may still run. It reads the file, and waits for the disk.
+    /// What is used of the quotas whose period may still run. It reads the file, and waits for the disk. From the first time on, what another process
+    /// changes is told by [`Ledger::elsewhere`].
     pub(super) fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
-        quotas::read(&schema::open_to_read(&self.file)?, self.clock.wall()).map_err(LedgerError::sqlite(&self.file))
+        let told = LedgerError::sqlite(&self.file);
+        let mut connection = schema::open_to_read(&self.file)?;
+        // Of one moment: a change is in the sums, or after the last.
+        let transaction = connection.transaction().map_err(&told)?;
+        let quotas = quotas::read(&transaction, self.clock.wall()).map_err(&told)?;
+        let last = beside::last(&transaction).map_err(&told)?;
+        self.shared.other.lock().heard.get_or_insert(last);
+        Ok(quotas)
+    }
+
+    /// What another process that writes the file has changed of quotas since it was asked last.
+    pub(super) fn elsewhere(&self) -> Vec<QuotaElsewhere> {
+        std::mem::take(&mut self.shared.other.lock().changes)
+    }
+
+    /// Whether another process writes the file, or did a moment ago.
+    pub(super) fn is_beside(&self) -> bool {
+        self.shared.other.lock().is_there
     }
 
     /// Every grant, in the order in which they were made, until 30 days after its end. It reads the file, and waits for the disk.

@@ -38,11 +38,16 @@ impl Key {
         Self { rule: Arc::clone(rule), count, subject: subject.clone(), starts: *starts }
     }
 
-    fn names(&self) -> [&str; 8] {
+    pub(super) fn names(&self) -> [&str; 8] {
         let Subject { tenant, user, group, model, key, address } = &self.subject;
         let [tenant, user, group, model, key, address] =
             [tenant, user, group, model, key, address].map(|name| name.as_deref().unwrap_or_default());
         [&self.rule, self.count, tenant, user, group, model, key, address]
+    }
+
+    /// When its period began, in seconds since 1970.
+    pub(super) const fn starts(&self) -> u64 {
+        self.starts
     }
 
     fn bytes(&self) -> usize {
@@ -77,6 +82,11 @@ impl Changes {
         true
     }
 
+    /// Those that come to anything.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, i64)> {
+        self.sums.iter().map(|(key, delta)| (key, *delta)).filter(|(_, delta)| *delta != 0)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sums.is_empty()
     }
@@ -99,7 +109,7 @@ impl Changes {
 
     /// Writes them, the older periods first.
     pub(super) fn write(&self, transaction: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<()> {
-        let mut changes: Vec<_> = self.sums.iter().filter(|(_, delta)| **delta != 0).collect();
+        let mut changes: Vec<_> = self.all().collect();
         changes.sort_unstable_by_key(|(key, _)| key.starts);
         // Where the clock was wrong and was set right, the row's period is one to come; what is used of it is used of the present one. Less of a newer
         // period than of none is the end of a call that began under such a clock.

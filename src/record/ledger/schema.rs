@@ -2,25 +2,20 @@
 //!
 //! `docs/ledger.md` is the contract of the tables: people query them by hand.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::LedgerError;
+use super::{LedgerError, beside};
 
 /// "toll", in ASCII: tells a ledger from another program's database (`file` shows it, too).
 const APPLICATION_ID: i64 = 0x746f_6c6c;
 
 /// How long a statement waits for somebody at the file before it fails and is tried again later.
 const BUSY: Duration = Duration::from_secs(2);
-
-/// A predecessor that is writing its last batch is waited for: a second at most.
-const HAND_OVER: Duration = Duration::from_millis(20);
-const HAND_OVER_TRIES: u32 = 50;
 
 /// What brings a file from each version to the next: the first from an empty file to version 1, the second to version 2, which knows
 /// quotas and grants, the third to version 3, which knows stops. A step that was released is never edited.
@@ -122,29 +117,6 @@ pub(super) const STEPS: [&str; 3] = [
 ",
 ];
 
-/// The right to write a ledger: a lock on `FILE.lock`. The system takes it back from a process that ends in whatever way.
-///
-/// Not a lock on the file itself: closing any handle of a file drops the locks that `SQLite` has on it (POSIX, fcntl).
-pub(super) struct Held {
-    _lock: File,
-}
-
-/// Takes the right to write `file`.
-pub(super) fn hold(file: &Path) -> Result<Held, LedgerError> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let lock = create(&name).map_err(LedgerError::file(&name))?;
-    for _ in 0..HAND_OVER_TRIES {
-        match lock.try_lock() {
-            Ok(()) => return Ok(Held { _lock: lock }),
-            Err(TryLockError::WouldBlock) => thread::sleep(HAND_OVER),
-            Err(TryLockError::Error(source)) => return Err(LedgerError::File { file: name, source }),
-        }
-    }
-    Err(LedgerError::Taken(file.to_owned()))
-}
-
 /// Opens the file for writing: makes it where there is none, and brings it up to date where it is older.
 pub(super) fn open_to_write(file: &Path) -> Result<Connection, LedgerError> {
     // Made here, for its mode: `SQLite` gives the files beside it the same.
@@ -194,6 +166,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path, steps: &[&str]) 
     for step in steps.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(&told)?;
     }
+    transaction.execute_batch(beside::TABLE).map_err(&told)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(&told)?;
     transaction.pragma_update(None, "user_version", known).map_err(&told)?;
     transaction.commit().map_err(&told)
@@ -216,6 +189,6 @@ fn newest(steps: &[&str]) -> i64 {
 }
 
 /// Readable by the owner and the group: who spends what is nobody else's business.
-fn create(file: &Path) -> std::io::Result<File> {
+pub(super) fn create(file: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(file)
 }

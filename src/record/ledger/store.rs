@@ -11,6 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::LedgerError;
 use super::batch::Batch;
+use super::beside::{self, Heard};
+use super::lock::Held;
 use super::orders::{Done, Order};
 use super::query::seconds;
 use super::schema::open_to_write;
@@ -32,7 +34,7 @@ pub(super) fn opener(file: PathBuf) -> Open {
     Box::new(move || open_to_write(&file))
 }
 
-/// The file, as its only writer has it.
+/// The file, as one of its writers has it.
 pub(super) struct Store {
     pub(super) file: PathBuf,
     open: Open,
@@ -42,19 +44,21 @@ pub(super) struct Store {
     upsert: String,
     keep: Duration,
     keep_exchanges: Duration,
+    /// The right to write it; the last to go. None in tests of the store alone.
+    pub(super) held: Option<Held>,
 }
 
 impl Store {
     /// Opens the file.
     pub(super) fn new(file: PathBuf, mut open: Open, keep: Duration, keep_exchanges: Duration) -> Result<Self, LedgerError> {
         let connection = Some(open()?);
-        Ok(Self { file, open, connection, writer: RequestId::random().to_string(), upsert: upsert(), keep, keep_exchanges })
+        Ok(Self { file, open, connection, writer: RequestId::random().to_string(), upsert: upsert(), keep, keep_exchanges, held: None })
     }
 
     /// Writes a batch, the `seq`th of this writer; nothing where it is there already.
     pub(super) fn write(&mut self, batch: &Batch, seq: i64, now: SystemTime) -> Result<(), LedgerError> {
-        let (writer, upsert) = (self.writer.clone(), self.upsert.clone());
-        self.with_connection(|connection| {
+        let (writer, upsert, held) = (self.writer.clone(), self.upsert.clone(), self.held.take());
+        let written = self.with_connection(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let last = transaction.query_row("SELECT seq FROM batches WHERE writer = ?1", [&writer], |row| row.get::<_, i64>(0));
             if last.optional()?.is_some_and(|last| last >= seq) {
@@ -62,13 +66,35 @@ impl Store {
             }
             insert(&transaction, batch, &upsert)?;
             batch.quotas.write(&transaction, now)?;
+            // Looked at within the transaction: see there.
+            if !batch.quotas.is_empty() && held.as_ref().is_some_and(Held::is_beside) {
+                beside::tell(&transaction, &writer, &batch.quotas)?;
+            }
             transaction.execute(
                 "INSERT INTO batches (writer, seq, at) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET seq = excluded.seq, at = excluded.at",
                 params![writer, seq, seconds(now)],
             )?;
             transaction.commit()
-        })
+        });
+        self.held = held;
+        written
+    }
+
+    /// Whether another process writes the file now.
+    pub(super) fn is_beside(&self) -> bool {
+        self.held.as_ref().is_some_and(Held::is_beside)
+    }
+
+    /// What the other process told of quotas after the change `last`.
+    pub(super) fn hear(&mut self, last: i64) -> Result<Heard, LedgerError> {
+        let writer = self.writer.clone();
+        self.with_connection(|connection| beside::hear(connection, &writer, last))
+    }
+
+    /// There is no other process any more: what was told to it is deleted.
+    pub(super) fn alone(&mut self) -> Result<(), LedgerError> {
+        self.with_connection(|connection| beside::clear(connection).map(drop))
     }
 
     /// Deletes some of what is too old. Returns whether there is more.

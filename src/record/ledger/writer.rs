@@ -10,13 +10,17 @@ use super::batch::Batch;
 use super::orders::Asked;
 use super::store::Store;
 use super::{Faults, LedgerError};
-use crate::domain::Clock;
+use crate::domain::{Clock, QuotaElsewhere};
 use crate::record::complaints::Complaints;
 
 /// For how long exchanges gather once the first is there. With the writing itself, the file is less than a second behind.
 const GATHER: Duration = Duration::from_millis(500);
 /// A batch that failed is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Whether another process writes the file is looked for so often,
+const LOOK: Duration = Duration::from_secs(1);
+/// and while one does, what it tells is read, and exchanges gather, for so long: what one admits, the other knows soon.
+const NEAR: Duration = Duration::from_millis(50);
 /// Old rows are looked for so often.
 const PRUNE: Duration = Duration::from_hours(1);
 
@@ -28,6 +32,18 @@ pub(super) struct Shared {
     pub(super) to_writer: Condvar,
     /// Notified when a batch is settled.
     pub(super) settled: Condvar,
+    pub(super) other: Mutex<Other>,
+}
+
+/// What is known of another process that writes the file.
+#[derive(Default)]
+pub(super) struct Other {
+    /// There is one, or was a moment ago.
+    pub(super) is_there: bool,
+    /// The last of its changes that is known; none as long as the sums have not been read, to which they are to be added.
+    pub(super) heard: Option<i64>,
+    /// Its changes that are yet to be counted.
+    pub(super) changes: Vec<QuotaElsewhere>,
 }
 
 #[derive(Default)]
@@ -81,6 +97,7 @@ impl Writer {
             for asked in orders {
                 self.obey(&asked);
             }
+            self.listen();
             if close {
                 return;
             }
@@ -94,12 +111,14 @@ impl Writer {
     fn next_batch(&self, batch: &mut Batch, prune_at: Instant) -> (bool, Vec<Asked>) {
         let mut queue = self.shared.queue.lock();
         queue.idle = true;
-        let until = prune_at.saturating_duration_since(self.clock.monotonic());
+        let is_beside = self.shared.other.lock().is_there;
+        let (look, gather) = if is_beside { (NEAR, NEAR) } else { (LOOK, GATHER) };
+        let until = prune_at.saturating_duration_since(self.clock.monotonic()).min(look);
         let nothing = |queue: &mut Queue| queue.waiting.is_empty() && queue.orders.is_empty() && !queue.hurry && !queue.close;
         _ = self.shared.to_writer.wait_while_for(&mut queue, nothing, until);
         queue.idle = false;
         if !queue.waiting.is_empty() {
-            _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| queue.orders.is_empty() && !queue.hurry && !queue.close, GATHER);
+            _ = self.shared.to_writer.wait_while_for(&mut queue, |queue| queue.orders.is_empty() && !queue.hurry && !queue.close, gather);
         }
         queue.hurry = false;
         std::mem::swap(&mut queue.waiting, batch);
@@ -140,6 +159,37 @@ impl Writer {
         queue.writing_since = None;
         queue.settled += 1;
         self.shared.settled.notify_all();
+    }
+
+    /// Reads what another process tells, while there is one, and once more when it is gone.
+    fn listen(&mut self) {
+        // Looked at first: whatever a process told before it left is then in the file.
+        let is_there = self.store.is_beside();
+        let (was_there, last) = {
+            let other = self.shared.other.lock();
+            (other.is_there, other.heard.filter(|_| other.changes.is_empty()))
+        };
+        if !is_there && !was_there {
+            return;
+        }
+        self.shared.other.lock().is_there = true;
+        // None: the sums have not been read, or what was read last is not counted yet.
+        let Some(last) = last else { return };
+        match self.store.hear(last) {
+            Ok(heard) => {
+                let is_over = !is_there && heard.changes.is_empty();
+                {
+                    let mut other = self.shared.other.lock();
+                    other.heard = Some(heard.last);
+                    other.changes = heard.changes;
+                    other.is_there = !is_over;
+                }
+                if is_over && let Err(error) = self.store.alone() {
+                    self.complain("the ledger could not be written", &error);
+                }
+            }
+            Err(error) => self.complain("the ledger could not be read", &error),
+        }
     }
 
     /// Does an order, once: where it fails, whoever gave it is told, and may give it again.

@@ -1,3 +1,4 @@
+mod beside;
 mod failing;
 mod grants;
 mod keeping;

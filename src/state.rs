@@ -4,6 +4,7 @@
 //! reload must not lose. Who owns what stands in one table in ARCHITECTURE.md.
 
 mod grants;
+mod quotas;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
+pub use self::quotas::{QuotaLevel, UpstreamQuotas};
 
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, QuotaChange};
@@ -61,6 +63,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// How is it said to AWS?
     pub upstreams: Upstreams,
+    /// What would Bedrock throttle?
+    pub quotas: UpstreamQuotas,
     /// What does usage cost?
     pub prices: Prices,
 }
@@ -126,18 +130,15 @@ impl Snapshot {
     pub fn build(config: &Config, live: &Live) -> Result<Self, BuildError> {
         let policy = Policy::build(&config.policy, &regions(config));
         policy.shadows().for_each(|rule| live.metrics.policy_shadow(rule));
+        let scribe: Arc<dyn Observer> = Arc::new(Scribe(Arc::downgrade(&live.recorder)));
         Ok(Self {
             firewall: Firewall::build(&config.firewall),
             max_body: config.firewall.max_body,
             body_timeout: config.firewall.body_timeout,
             identity: Identity::build(&config.identity)?,
             policy,
-            limits: Limits::build(
-                &config.limits,
-                Arc::clone(&live.buckets),
-                Arc::clone(&live.grants),
-                Arc::new(Scribe(Arc::downgrade(&live.recorder))),
-            ),
+            limits: Limits::build(&config.limits, Arc::clone(&live.buckets), Arc::clone(&live.grants), Arc::clone(&scribe)),
+            quotas: UpstreamQuotas::build(&config.upstreams, live, &scribe),
             routes: Routes::build(&config.routes),
             upstreams: Upstreams::build(&config.upstreams)?,
             prices: Prices::build(&config.prices)?,
@@ -150,7 +151,9 @@ impl Snapshot {
     /// Where the ledger can't be read.
     pub fn restore(&self, live: &Live) -> Result<(), BuildError> {
         let quotas = live.recorder.quotas().map_err(RecordError::from)?;
-        self.limits.restore(&quotas, Now::of(&live.clock));
+        let now = Now::of(&live.clock);
+        self.limits.restore(&quotas, now);
+        self.quotas.restore(&quotas, now);
         Ok(())
     }
 }

@@ -1,9 +1,12 @@
 //! `upstreams`: the AWS regions and accounts that calls go to, by name.
 
+mod quotas;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::quotas::Quota;
 use super::reader::{Checked, FromValue, Map, Name, Value};
 
 /// One region of one account.
@@ -23,6 +26,8 @@ pub struct Upstream {
     pub credentials: Credentials,
     /// A PEM bundle that server certificates must chain to, instead of the system's roots (private endpoints, tests).
     pub ca: Option<PathBuf>,
+    /// What AWS grants the account, as far as it is told.
+    pub quotas: Vec<Quota>,
 }
 
 /// A fixed endpoint: `http(s)://host[:port]`, without a path.
@@ -74,6 +79,7 @@ impl Upstream {
         let dual_stack = map.or("dual_stack", false);
         let credentials = map.or("credentials", Credentials::DefaultChain);
         let ca = map.optional("ca");
+        let quotas = quotas::read(&mut map);
         map.finish()?;
         well_named?;
         Ok(Self {
@@ -84,6 +90,7 @@ impl Upstream {
             dual_stack: dual_stack?,
             credentials: credentials?,
             ca: ca?,
+            quotas: quotas?,
         })
     }
 }

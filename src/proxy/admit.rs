@@ -23,7 +23,9 @@ use crate::limits::Ask;
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
 /// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
 /// region it goes to, where policy has its last word. Limits come last: whatever is refused has cost nobody's budget, and only an admitted call opens a
-/// connection.
+/// connection. The account's own quota at Bedrock is asked behind them, for it is of one attempt: a caller who may not call at all takes no place in its queue.
+/// Where it refuses, what the limits gave is given back, request and all: nothing was sent, and that the account is at its end is no fault of the caller's.
+/// While a call waits for it, its limits stay taken: or a tenant could have as many calls waiting as it likes.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -106,7 +108,9 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let ask = Ask { principal: &principal, call: &call, route: &plan.route, address, price: &price };
     let admission = turn::take(session, exchange, &ask).await?;
 
-    Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission) })
+    let quota = turn::take_quota(session, exchange, &upstream.name, &ask).await?;
+
+    Ok(Admitted { call, body, plan, upstream, endpoint, admission: Some(admission), quota })
 }
 
 /// Who calls, as far as the head tells.

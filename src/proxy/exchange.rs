@@ -75,6 +75,8 @@ pub(super) struct Admitted {
     pub(super) endpoint: Arc<Endpoint>,
     /// What the call took of the limits; settled when it ends, and gone then.
     pub(super) admission: Option<Admission>,
+    /// What the attempt took of its upstream's quota, where that has one; settled with what the attempt used.
+    pub(super) quota: Option<Admission>,
 }
 
 /// How far it has come. Times are measured from the exchange's beginning.
@@ -110,6 +112,18 @@ pub(super) struct Progress {
     pub(super) bytes_out: u64,
     /// Whether the answer went out whole.
     pub(super) complete: bool,
+}
+
+impl Admitted {
+    /// Whether anyone must know what the call uses.
+    pub(super) fn counts_use(&self) -> bool {
+        [&self.admission, &self.quota].into_iter().flatten().any(Admission::counts_use)
+    }
+
+    /// The request is made from now on, whatever comes of it.
+    pub(super) fn sent(&mut self) {
+        [&mut self.admission, &mut self.quota].into_iter().flatten().for_each(Admission::sent);
+    }
 }
 
 impl Progress {

@@ -142,9 +142,7 @@ impl ProxyHttp for Gateway {
         let trace = self.live.recorder.passes_on(&exchange.trace).then_some(&exchange.trace);
         let admitted = exchange.admitted.as_mut().ok_or_else(unadmitted)?;
         send::prepare(head, admitted, trace, &self.live.clock)?;
-        if let Some(admission) = &mut admitted.admission {
-            admission.sent();
-        }
+        admitted.sent();
         exchange.progress.sent = Some(exchange.elapsed());
         outlive::outlive(session, exchange);
         Ok(())

@@ -22,8 +22,9 @@ use crate::reply::{Ended, Measured};
 
 /// The answer has come to its end.
 pub(super) fn ends(exchange: &mut Exchange, ended: Ended) {
-    let Some(admission) = exchange.admitted.as_ref().and_then(|admitted| admitted.admission.as_ref()) else { return };
-    let (measured, cost) = if admission.counts_use() { measure(exchange, ended, Client::Stayed) } else { Default::default() };
+    // Both are settled at once: where the one is gone, so is the other.
+    let Some(admitted) = exchange.admitted.as_ref().filter(|admitted| admitted.admission.is_some()) else { return };
+    let (measured, cost) = if admitted.counts_use() { measure(exchange, ended, Client::Stayed) } else { Default::default() };
     settle(exchange, &measured, cost, Client::Stayed);
 }
 
@@ -56,7 +57,9 @@ pub(super) fn asked(call: Option<&Call>) -> Option<&Asked> {
 /// Settles what the call took of the limits, unless that is done. What was never sent gives it back.
 pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, client: Client) {
     let now = exchange.now();
-    let Some(admission) = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take()) else { return };
+    let Some(admitted) = exchange.admitted.as_mut() else { return };
+    let (admission, quota) = (admitted.admission.take(), admitted.quota.take());
+    let taken = [admission, quota].into_iter().flatten();
     let progress = &exchange.progress;
     if progress.sent.is_none() {
         return;
@@ -68,7 +71,9 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, c
             exchange.refused == Some(Reason::UpstreamTimeout) || client == Client::Left && !asked.streamed
         });
     let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
-    admission.settle((!measured.opaque && !unheard).then_some((&tokens, cost)), now);
+    for admission in taken {
+        admission.settle((!measured.opaque && !unheard).then_some((&tokens, cost)), now);
+    }
 }
 
 /// Whether an answer ends with this head, as far as the head tells.

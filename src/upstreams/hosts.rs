@@ -76,6 +76,7 @@ mod tests {
             dual_stack: false,
             credentials: Credentials::DefaultChain,
             ca: None,
+            quotas: Vec::new(),
         }
     }
 

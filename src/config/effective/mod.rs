@@ -204,7 +204,7 @@ impl Shown for Operation {
 impl Shown for Upstream {
     fn shown(&self) -> Value {
         // The name is the key that it stands under.
-        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca } = self;
+        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca, quotas } = self;
         let fixed = match credentials {
             // What it finds is the environment's, and not configured.
             Credentials::DefaultChain => None,
@@ -222,6 +222,7 @@ impl Shown for Upstream {
             .with("dual_stack", dual_stack)
             .some("credentials", fixed.as_ref())
             .some("ca", ca.as_ref())
+            .list("quotas", quotas)
             .done()
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn rate(value: &Value<'_>, count: Count) -> Checked<(u64, Duration)> 
 }
 
 /// The same, where there are no quotas.
-pub(super) fn rate_by_clock(value: &Value<'_>, count: Count) -> Checked<(u64, Duration)> {
+pub(in super::super) fn rate_by_clock(value: &Value<'_>, count: Count) -> Checked<(u64, Duration)> {
     let (text, form) = (value.written().unwrap_or_default(), Form { what: "rate", count, value });
     let example = if count == Count::Usd { "0.50/hour" } else { "600/minute" };
     let help = format!("{} by `second`, `minute` or `hour`, as in `{example}`", form.number());
@@ -95,6 +95,12 @@ pub(super) fn quota_of_tier(value: &Value<'_>, count: Count, every: Every) -> Ch
         ),
         Some(_) => form.other(&help),
     }
+}
+
+/// A plain number, in units of account. `what` it is of.
+pub(in super::super) fn quota_units(value: &Value<'_>, count: Count) -> Checked<u64> {
+    let form = Form { what: "quota", count, value };
+    form.units(&value.written().unwrap_or_default(), &format!("{}, as in `144000000`", form.number()))
 }
 
 /// The burst of a rate.

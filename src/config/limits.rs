@@ -15,7 +15,7 @@ use crate::domain::{Glob, Usd};
 use super::reader::{Checked, Value};
 use super::routes::Route;
 
-pub(super) use self::amount::{PERIODS, quota_units, rate_by_clock};
+pub(super) use self::amount::{PERIODS, quota_units};
 pub use self::bound::{Bound, Calendar, Every, Rate};
 pub use self::measure::{Measure, Weights};
 pub(super) use self::read::{by_name, queueing, within};

@@ -39,14 +39,14 @@ impl Shown for Rule {
 /// An account's quota, as an upstream has it.
 impl Shown for Quota {
     fn shown(&self) -> Value {
-        let Self { models, counts_as, tokens, requests, tokens_per_day, burndown, reserve, headroom, wait } = self;
-        let by_clock = |count, bound: &Option<(u64, Duration)>| bound.map(|(amount, period)| rate(count, amount, period));
+        let Self { models, counts_as, tpm, rpm, tpd, burndown, reserve, headroom, wait } = self;
+        let granted = |count, amount: &Option<u64>| amount.map(|amount| number(count, amount));
         let section = Section::default()
             .list("models", models)
             .some("counts_as", counts_as.as_ref())
-            .some("tokens", by_clock(Count::Tokens, tokens).as_ref())
-            .some("requests", by_clock(Count::Requests, requests).as_ref())
-            .some("tokens_per_day", tokens_per_day.map(|limit| number(Count::Tokens, limit)).as_ref())
+            .some("tpm", granted(Count::Tokens, tpm).as_ref())
+            .some("rpm", granted(Count::Requests, rpm).as_ref())
+            .some("tpd", granted(Count::Tokens, tpd).as_ref())
             .filled("burndown", &by_name(burndown))
             .some("reserve", reserve.as_ref())
             .with("headroom", &format!("{headroom}%"));

@@ -51,7 +51,7 @@ pub(super) fn rate(value: &Value<'_>, count: Count) -> Checked<(u64, Duration)> 
 }
 
 /// The same, where there are no quotas.
-pub(in super::super) fn rate_by_clock(value: &Value<'_>, count: Count) -> Checked<(u64, Duration)> {
+pub(super) fn rate_by_clock(value: &Value<'_>, count: Count) -> Checked<(u64, Duration)> {
     let (text, form) = (value.written().unwrap_or_default(), Form { what: "rate", count, value });
     let example = if count == Count::Usd { "0.50/hour" } else { "600/minute" };
     let help = format!("{} by `second`, `minute` or `hour`, as in `{example}`", form.number());

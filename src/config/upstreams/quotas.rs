@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::limits::{
-    Account, Bound, Calendar, Count, Dimension, Every, Measure, Rule, Wait, Zone, by_name, queueing, quota_units, rate_by_clock, within,
+    Account, Bound, Calendar, Count, Dimension, Every, Measure, Rule, Wait, Zone, by_name, queueing, quota_units, within,
 };
 use super::super::reader::{Checked, FromValue, Map, Numeral, Value};
 use crate::domain::Glob;
@@ -15,12 +15,12 @@ pub struct Quota {
     pub models: Vec<Glob>,
     /// What all of them count as: a model's id, or that of an inference profile. None: each as itself, with a quota of its own.
     pub counts_as: Option<String>,
-    /// Tokens, in units of account, and in which time.
-    pub tokens: Option<(u64, Duration)>,
-    /// Requests, and in which time.
-    pub requests: Option<(u64, Duration)>,
+    /// Tokens a minute, in units of account.
+    pub tpm: Option<u64>,
+    /// Requests a minute.
+    pub rpm: Option<u64>,
     /// Tokens in a day of UTC, in units of account.
-    pub tokens_per_day: Option<u64>,
+    pub tpd: Option<u64>,
     /// How often output counts, before what is known of Bedrock's models.
     pub burndown: Vec<(Glob, u32)>,
     /// Output tokens that Bedrock reserves for a call that does not say how many it allows. Default: the most that the model gives, as far as that is known.
@@ -46,15 +46,16 @@ impl FromValue for Quota {
             models => models,
         });
         let counts_as = map.value("counts_as").map(|value| model(&value)).transpose();
-        let tokens = map.value("tokens").map(|value| rate_by_clock(&value, Count::Tokens)).transpose();
-        let requests = map.value("requests").map(|value| rate_by_clock(&value, Count::Requests)).transpose();
-        let tokens_per_day = map.value("tokens_per_day").map(|value| quota_units(&value, Count::Tokens)).transpose();
+        let mut number = |key, count| map.value(key).map(|value| granted(&value, count)).transpose();
+        let tpm = number("tpm", Count::Tokens);
+        let rpm = number("rpm", Count::Requests);
+        let tpd = number("tpd", Count::Tokens);
         let burndown = map.value("burndown").map_or(Ok(Vec::new()), |value| by_name(&value, "model", &(1..=100)));
         let reserve = map.value("reserve").map(|value| within(&value, 1..=1_000_000)).transpose();
         let headroom = map.value("headroom").map_or(Ok(Self::HEADROOM), |value| headroom(&value));
         let wait = queueing(&mut map);
-        let bounded = match (&tokens, &requests, &tokens_per_day) {
-            (Ok(None), Ok(None), Ok(None)) => map.missing("tokens", "add `tokens: 400000/minute`; or `requests`, or `tokens_per_day`"),
+        let bounded = match (&tpm, &rpm, &tpd) {
+            (Ok(None), Ok(None), Ok(None)) => map.missing("tpm", "add `tpm: 400000`; or `rpm`, or `tpd`"),
             _ => Ok(()),
         };
         map.finish()?;
@@ -62,9 +63,9 @@ impl FromValue for Quota {
         Ok(Self {
             models: models?,
             counts_as: counts_as?,
-            tokens: tokens?,
-            requests: requests?,
-            tokens_per_day: tokens_per_day?,
+            tpm: tpm?,
+            rpm: rpm?,
+            tpd: tpd?,
             burndown: burndown?,
             reserve: reserve?,
             headroom: headroom?,
@@ -89,17 +90,27 @@ impl Quota {
             account: Some(account.clone()),
             ..Rule::new(name, count, bound)
         };
-        let rate = |(amount, period): (u64, Duration)| {
-            let amount = (amount - amount / 100 * u64::from(self.headroom)).max(1);
-            Bound::Rate { amount, period, burst: amount }
+        let rate = |amount: u64| {
+            let amount = (amount - (amount * u64::from(self.headroom)).div_ceil(100)).max(1);
+            Bound::Rate { amount, period: Duration::from_mins(1), burst: amount }
         };
         let waits = |rule| Rule { wait: self.wait.clone(), ..rule };
         let day = Calendar { every: Every::Day, starts_on: 1, zone: Zone::UTC };
-        let requests = self.requests.map(|requests| waits(rule(format!("{name} requests"), Count::Requests, rate(requests))));
-        let tokens = self.tokens.map(|tokens| waits(rule(format!("{name} tokens"), Count::Tokens, rate(tokens))));
-        let of_a_day =
-            self.tokens_per_day.map(|limit| rule(format!("{name} tokens a day"), Count::Tokens, Bound::Quota { limit, calendar: day }));
+        let requests = self.rpm.map(|rpm| waits(rule(format!("{name} requests"), Count::Requests, rate(rpm))));
+        let tokens = self.tpm.map(|tpm| waits(rule(format!("{name} tokens"), Count::Tokens, rate(tpm))));
+        let of_a_day = self.tpd.map(|limit| rule(format!("{name} tokens a day"), Count::Tokens, Bound::Quota { limit, calendar: day }));
         requests.into_iter().chain(tokens).chain(of_a_day).collect()
+    }
+}
+
+/// What Service Quotas shows: a plain number.
+fn granted(value: &Value<'_>, count: Count) -> Checked<u64> {
+    match value.written() {
+        Some(text) if text.contains('/') => value.refuse_with(
+            format!("{} is not a plain number", value.quoted()),
+            "`tpm` and `rpm` are by the minute, `tpd` is by the day, as Service Quotas shows them",
+        ),
+        _ => quota_units(value, count),
     }
 }
 

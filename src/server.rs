@@ -21,8 +21,8 @@ use crate::identity::{Keyring, Renewal};
 use crate::limits::{Now, Standing};
 use crate::listeners::{Connection, ListenError, Listener, Slots};
 use crate::proxy::Proxy;
-use crate::record::{KeyFetch, Level, LimitLevel};
-use crate::state::{BuildError, Live, Snapshot};
+use crate::record::{KeyFetch, Level, LimitLevel, QuotaLevel};
+use crate::state::{self, BuildError, Live, Snapshot};
 use crate::upstreams::{Addresses, REFRESH, Upstream};
 
 /// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
@@ -183,18 +183,14 @@ impl Running {
             live.metrics.limit(&rule.name, rule.shadow, rule.cut, &rule.warn_at);
         }
         let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
-        live.metrics.limits(move |subject| {
-            let level = |Standing { rule, count, limit, used, held, reset, ends }| LimitLevel {
-                limit: rule,
-                count: count.label(),
-                scale: count.scale(),
-                capacity: limit,
-                used,
-                held,
-                reset,
-                ends,
-            };
-            limits.standing(subject, Now::of(&clock)).into_iter().map(level).collect()
+        live.metrics.limits(move |subject| limits.standing(subject, Now::of(&clock)).into_iter().map(level).collect());
+        for limit in snapshot.quotas.names() {
+            live.metrics.limit(limit, false, false, &[]);
+        }
+        let (quotas, clock) = (snapshot.quotas.clone(), live.clock.clone());
+        live.metrics.upstream_quotas(move || {
+            let shown = |of: state::QuotaLevel| QuotaLevel { upstream: of.upstream, model: of.model, level: level(of.standing) };
+            quotas.levels(Now::of(&clock)).into_iter().map(shown).collect()
         });
         live.metrics.config_loaded(&config.version, live.clock.wall());
     }
@@ -343,4 +339,9 @@ impl Drop for Running {
         self.stop.cancel();
         self.kill.cancel();
     }
+}
+
+/// Where someone stands, as the metrics have it.
+fn level(Standing { rule, count, limit, used, held, reset, ends }: Standing) -> LimitLevel {
+    LimitLevel { limit: rule, count: count.label(), scale: count.scale(), capacity: limit, used, held, reset, ends }
 }

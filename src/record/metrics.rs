@@ -5,6 +5,7 @@
 mod figures;
 mod levels;
 mod limits;
+mod quotas;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ pub use self::figures::{Distribution, Figures};
 use self::levels::Sample;
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
+pub use self::quotas::QuotaLevel;
 
 use super::access_log::Faults;
 use super::entry::Entry;
@@ -70,6 +72,8 @@ pub struct Metrics {
     /// What is asked for its level at each scrape. At most one a level.
     samples: Mutex<Vec<Sample>>,
     limits: Limits,
+    /// What is asked where upstreams' accounts stand.
+    quotas: Mutex<Option<Box<quotas::Read>>>,
     config_version: GaugeVec,
     config_loaded: Gauge,
 }
@@ -163,6 +167,7 @@ impl Metrics {
             jwks_fetched: Mutex::default(),
             samples: Mutex::default(),
             limits: Limits::build(&families),
+            quotas: Mutex::default(),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -292,6 +297,9 @@ impl Metrics {
         render::append(&mut text, &series);
         if let Some(read) = &*self.limits.read.lock() {
             render::limits(&mut text, &series, self.table.limit_lines(), read);
+        }
+        if let Some(read) = &*self.quotas.lock() {
+            render::quotas(&mut text, &read());
         }
         text
     }

@@ -38,7 +38,7 @@ pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level, Unheard};
 pub use self::ledger::{By, KeptGrant, LedgerError, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
-pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics};
+pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics, QuotaLevel};
 pub use self::tenants::TenantFigures;
 pub use self::warning::amount;
 

@@ -18,9 +18,9 @@ use crate::limits::{Admission, Ask, Limits, Now, Observer, Refused, Standing, Tu
 const MOST_SHOWN: usize = 100;
 
 /// The quotas of every upstream.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct UpstreamQuotas {
-    by_upstream: HashMap<Arc<str>, Box<[Quotas]>>,
+    by_upstream: Arc<HashMap<Arc<str>, Box<[Quotas]>>>,
 }
 
 /// One entry of an upstream's `quotas`: the models that it is for, and its limits by the way to ask for them.
@@ -105,7 +105,8 @@ impl UpstreamQuotas {
             };
             (Arc::clone(&upstream.name), upstream.quotas.iter().map(quota).collect())
         };
-        Self { by_upstream: upstreams.iter().filter(|upstream| !upstream.quotas.is_empty()).map(quotas).collect() }
+        let granted = upstreams.iter().filter(|upstream| !upstream.quotas.is_empty());
+        Self { by_upstream: Arc::new(granted.map(quotas).collect()) }
     }
 
     /// Takes what an attempt at `upstream` may come to from its account's quota of the model; none where it has none for that model. `ask.call.model` is the

@@ -40,6 +40,7 @@ mod sdk;
 mod sdk_rust;
 mod settled;
 mod streams;
+mod throttled;
 mod traces;
 mod upstream;
 mod wire;

@@ -60,6 +60,8 @@ pub(crate) struct Dir(PathBuf);
 pub(crate) struct Setting {
     /// More of gateway.yaml: whole top-level keys.
     pub(crate) yaml: String,
+    /// More keys of the upstream.
+    pub(crate) upstream: String,
     /// The emulator's options, address and credentials apart.
     pub(crate) emulator: Options,
     /// Whether the gateway reaches the emulator over TLS.
@@ -157,7 +159,8 @@ impl World {
             _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
         };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
-        let text = base(&setting.yaml, &endpoint, ca, &jwt());
+        let keys: Vec<&str> = [ca, &setting.upstream].into_iter().filter(|keys| !keys.is_empty()).collect();
+        let text = base(&setting.yaml, &endpoint, &keys.join(", "), &jwt());
         let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();

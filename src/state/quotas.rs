@@ -191,3 +191,6 @@ fn is_provisioned(model: &str) -> bool {
     let folded = fold_model(model).unwrap_or_else(|| model.to_ascii_lowercase().into());
     ModelArn::read(&folded).is_some_and(|arn| arn.kind == "provisioned-model")
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,11 @@ impl Counting {
         matches!(self.measure, Measure::Bedrock { .. })
     }
 
+    /// Whether it is an account's quota at Bedrock that is counted.
+    pub(super) const fn is_accounts(&self) -> bool {
+        self.account.is_some()
+    }
+
     /// Whether what a call comes to shows only when it ends.
     pub(super) const fn holds(&self) -> bool {
         !matches!(self.count, Count::Requests)

@@ -33,8 +33,6 @@ pub(super) struct Judge {
     pub(super) shadow: bool,
     pub(super) unpriced: bool,
     pub(super) wait: Option<Wait>,
-    /// Whether it is an account's quota at Bedrock.
-    is_account: bool,
     /// The rule's part of its buckets' keys.
     pub(super) id: Key,
     /// The key of the bucket that its newcomers share when there is no room for more.
@@ -83,7 +81,6 @@ impl Judge {
             shadow: rule.shadow,
             unpriced: rule.unpriced,
             wait: rule.wait.clone(),
-            is_account: rule.account.is_some(),
             id: seed.part(Part::Rule, &id),
             overflow: seed.part(Part::Overflow, &id),
             calendar: match &rule.bound {
@@ -175,7 +172,7 @@ impl Judge {
     pub(super) fn refuse(&self, why: Blocked, terms: Terms, asked: u64) -> Rejection {
         let name = &self.name;
         match why {
-            _ if self.is_account => self.refuse_for_account(why, terms, asked),
+            _ if self.counting.is_accounts() => self.refuse_for_account(why, terms, asked),
             Blocked::TooMuch => {
                 let (asked, most) = (amount(self.count, asked), amount(self.count, terms.capacity()));
                 let hint = if self.count == Count::Requests { "" } else { "; lower the most output tokens that it allows" };
@@ -226,7 +223,7 @@ impl Judge {
 
     /// What a caller is told who has others before them.
     pub(super) fn refuse_behind(&self, terms: Terms) -> Rejection {
-        if self.is_account {
+        if self.counting.is_accounts() {
             let message = format!("the account's quota at Bedrock is used up (`{}`); others wait before this call", self.name);
             return Rejection::new(Reason::RateLimited, message).retry_after(SOON);
         }

@@ -193,9 +193,10 @@ fn run(setting: Setting, as_bedrock: bool) -> Outcome {
                 if call.streamed {
                     // Twenty events a second, or a hundred in all.
                     let tells = (takes / 50_000_000).clamp(1, 100);
-                    (1..tells).for_each(|tell| {
-                        events.push(Reverse((at + takes * tell / tells + call.back, Event::Tells(call.output * tell / tells), n)))
-                    });
+                    for tell in 1..tells {
+                        let when = at + takes * tell / tells + call.back;
+                        events.push(Reverse((when, Event::Tells(call.output * tell / tells), n)));
+                    }
                 }
             }
             Event::Tells(output) => {

@@ -224,8 +224,8 @@ async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange
         head.insert_header("WWW-Authenticate", "Bearer")?;
     }
     if let Some(after) = verdict.retry_after {
-        // AWS's clients read milliseconds, Anthropic's and OpenAI's too; everyone else whole seconds, rounded up.
-        let millis = after.as_millis().max(1).to_string();
+        // AWS's clients read milliseconds, Anthropic's and OpenAI's too; everyone else whole seconds. Rounded up: who keeps to it comes in time.
+        let millis = after.as_nanos().div_ceil(1_000_000).max(1).to_string();
         head.insert_header("Retry-After", after.as_millis().div_ceil(1000).max(1).to_string())?;
         head.insert_header("x-amz-retry-after", millis.clone())?;
         head.insert_header("retry-after-ms", millis)?;

@@ -66,6 +66,8 @@ pub(crate) struct Dir(PathBuf);
 pub(crate) struct Setting {
     /// More of gateway.yaml: whole top-level keys.
     pub(crate) yaml: String,
+    /// More keys of the upstream.
+    pub(crate) upstream: String,
     /// The emulator's options, address and credentials apart.
     pub(crate) emulator: Options,
     /// Whether the gateway reaches the emulator over TLS.
@@ -171,7 +173,8 @@ impl World {
         };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
         let endpoints = [Some(endpoint), second.as_ref().map(|second| format!("http://{}", second.address()))];
-        let text = base(&setting.yaml, &endpoints, ca, &jwt());
+        let keys: Vec<&str> = [ca, &setting.upstream].into_iter().filter(|keys| !keys.is_empty()).collect();
+        let text = base(&setting.yaml, &endpoints, &keys.join(", "), &jwt());
         let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();

@@ -98,13 +98,11 @@ pub(super) fn answered(head: &ResponseHeader, exchange: &mut Exchange) -> Result
     exchange.progress.head = Some(exchange.elapsed());
     if outcome != Attempt::Answered {
         ended(exchange, outcome, Some(status), retry_after(&head.headers));
-        return match turns(exchange, outcome, Some(status), head.headers.get(answer::REQUEST_ID)) {
-            true => Err(again()),
-            false => {
-                kept(exchange);
-                Ok(())
-            }
-        };
+        if turns(exchange, outcome, Some(status), head.headers.get(answer::REQUEST_ID)) {
+            return Err(again());
+        }
+        kept(exchange);
+        return Ok(());
     }
     // Of a stream its first event will tell.
     if is_stream(&head.headers) && may_turn(exchange) {

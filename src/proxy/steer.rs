@@ -130,7 +130,7 @@ pub(super) fn told(exchange: &mut Exchange, outcome: Attempt, status: Option<u16
     let upstream = &*aim.upstream.name;
     match verdict.take().unwrap_or(Verdict::Fit).told(health, call.model.as_deref(), came_to, now) {
         Some(Change::Ejected { why, lasts }) => {
-            tracing::warn!(upstream, why = why.label(), ?lasts, "an upstream is left alone for a while")
+            tracing::warn!(upstream, why = why.label(), ?lasts, "an upstream is left alone for a while");
         }
         Some(Change::Readmitted) => tracing::info!(upstream, "an upstream is well again"),
         None => {}

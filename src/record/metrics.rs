@@ -146,10 +146,7 @@ impl Metrics {
             ),
             bytes_in: families.counter("tollgate_request_bytes_total", "Body bytes that clients sent."),
             bytes_out: families.counter("tollgate_response_bytes_total", "Body bytes that clients were sent."),
-            access_log: Faults {
-                dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
-                errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
-            },
+            access_log: access_log(&families),
             ledger: ledger(&families),
             traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
@@ -352,6 +349,14 @@ pub struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What goes wrong with the access log.
+fn access_log(families: &Families<'_>) -> Faults {
+    Faults {
+        dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
+        errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
     }
 }
 

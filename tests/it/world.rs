@@ -167,10 +167,8 @@ impl World {
             UpstreamTls::Plain => format!("http://{}", emulator.address()),
             _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
         };
-        let second = match setting.second {
-            true => Some(Emulator::start(Options { region: Some("us-west-2".to_owned()), ..Options::default() }).await.unwrap()),
-            false => None,
-        };
+        let elsewhere = Options { region: Some("us-west-2".to_owned()), ..Options::default() };
+        let second = if setting.second { Some(Emulator::start(elsewhere).await.unwrap()) } else { None };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
         let endpoints = [Some(endpoint), second.as_ref().map(|second| format!("http://{}", second.address()))];
         let keys: Vec<&str> = [ca, &setting.upstream].into_iter().filter(|keys| !keys.is_empty()).collect();

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::aim::{Aim, Judges, Shot};
 use super::exchange::{Admitted, Exchange};
-use super::{Gateway, body, head, turn};
+use super::{Gateway, body, head, settle, turn};
 use crate::call::{self, CallError};
 use crate::domain::{Asked, Call, Principal, Rejection, Tokens, Usage};
 use crate::firewall;
@@ -113,7 +113,11 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let host = head::host(head);
     let asking = Asking { principal: &principal, method, call: &call, stage: stage.as_deref(), host, headers: &head.headers };
     let route = Arc::clone(snapshot.routes.find(&asking)?);
-    let order = route.order(&asking);
+    let mut order = route.order(&asking);
+    if settle::asked(Some(&call)).is_none() {
+        // What is made, read or listed is of one region. Only a model is the same elsewhere.
+        order.truncate(1);
+    }
     let mut shot = Shot { call: &mut call, body: &mut body, known: &mut exchange.known };
     let aim = Aim::first(snapshot, &principal, &Judges { rules: &rules, method, alias }, order, &mut shot)?;
     // Whatever was stopped while the body came counts, too.

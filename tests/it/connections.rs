@@ -315,7 +315,7 @@ async fn what_outlives_the_grace_is_told_so_and_recorded() {
             told.extend_from_slice(&chunk);
         }
         for told in [told, whole(h2_stream).await.expect("the HTTP/2 stream ends well").body] {
-            assert!(String::from_utf8_lossy(&told).contains("serviceUnavailableException"));
+            assert!(String::from_utf8_lossy(&told).contains("internalServerException"));
         }
         let left = |seen: &[tollgate::emulator::SeenRequest]| seen.iter().all(|seen| seen.outcome == Outcome::PeerLeft);
         tokio::time::timeout(PATIENCE, emulator.requests_until(left)).await.expect("the upstream calls end too");

@@ -48,8 +48,18 @@ record: {{ access_log: {{ to: access.log, format: json }} }}"
         "POST /model/amazon.nova-lite-v1:0/converse HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
+    let mirrored = format!("{text}\nroutes: [{{ name: all, to: [{{ upstream: e }}], mirror: {{ upstream: e, share: 100% }} }}]");
+    let mirrored = Config::parse(&mirrored, &dir.join("gateway.yaml")).unwrap();
+    let mirroring = {
+        let _inside = runtime.enter();
+        Running::start(&mirrored, Clock::System).unwrap()
+    };
     let mut group = c.benchmark_group("one call at a time");
-    for (name, address) in [("through the gateway", gateway.listeners()[0]), ("straight to the emulator", emulator.address())] {
+    for (name, address) in [
+        ("through the gateway", gateway.listeners()[0]),
+        ("through the gateway, each mirrored", mirroring.listeners()[0]),
+        ("straight to the emulator", emulator.address()),
+    ] {
         let mut stream = connect(address);
         group.bench_function(name, |b| b.iter(|| call(&mut stream, &request)));
     }

@@ -65,6 +65,18 @@ fn main() {
             });
         });
     }
+    for (name, mirror) in [
+        ("no mirror", ""),
+        ("a mirror of 0 %", ", mirror: { upstream: b, share: 0% }"),
+        ("a mirror of 5 %", ", mirror: { upstream: b, share: 5% }"),
+    ] {
+        let routes = routes(&format!("to: [{{ upstream: a }}]{mirror}"));
+        let call = tollgate::call::read(&headers, Some("gateway"), "/model/sonnet/converse", "").expect("a call");
+        let (principal, method, host) = (&principal, "POST", Some("gateway"));
+        let asking = Asking { principal, method, call: &call, stage: None, host, headers: &headers };
+        let route = routes.find(&asking).expect("a route");
+        criterion.bench_function(&format!("routes/is it mirrored/{name}"), |bench| bench.iter(|| black_box(route).mirror()));
+    }
     let routes = routes(canary);
     criterion
         .bench_function("routes/stage of a path", |bench| bench.iter(|| routes.stage(black_box("/beta/model/sonnet/converse")).1.len()));

@@ -5,6 +5,7 @@
 
 mod grants;
 mod leaving;
+mod mirrors;
 mod quotas;
 mod stop_book;
 mod stops;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
 pub use self::leaving::Leaving;
+pub use self::mirrors::{MOST_MIRRORED, Mirrors};
 pub use self::quotas::{QuotaLevel, UpstreamQuotas};
 pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
 pub use self::stops::{Stops, Subject};
@@ -99,6 +101,8 @@ pub struct Live {
     pub bodies: Arc<BodyMemory>,
     /// All requests under way at once.
     pub requests: Arc<Requests>,
+    /// The copies of calls that are under way.
+    pub mirrors: Mirrors,
     /// Every count.
     pub metrics: Arc<Metrics>,
     /// The access log, the ledger and traces.
@@ -138,6 +142,7 @@ impl Live {
             limits: ArcSwapOption::empty(),
             bodies: BodyMemory::new(config.firewall.body_memory),
             requests: Requests::new(config.firewall.max_requests),
+            mirrors: Mirrors::new(config.firewall.body_memory),
             leaving: Leaving::default(),
             ending: CancellationToken::new(),
             recorder,
@@ -183,6 +188,8 @@ impl Snapshot {
         let routes = kept(|old, new| old.routes == new.routes)
             .map_or_else(|| Arc::new(Routes::build(&config.routes)), |kept| Arc::clone(&kept.routes));
         routes.targets().for_each(|(route, target)| live.metrics.route_target(route, &target.name));
+        let mirrored = routes.all().filter(|route| route.mirrored().is_some());
+        mirrored.for_each(|route| live.metrics.mirror(&route.name));
         let scribe: Arc<dyn Observer> = Arc::new(Scribe(Arc::downgrade(&live.recorder)));
         Ok(Self {
             // What an address has sent in this second.

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tollgate::config::limits::{Bound, Calendar, Count, Dimension, Every, Measure, Rule, Zone};
+use tollgate::config::routes::{Mirror, Place, Route};
 use tollgate::domain::{Asked, Call, Clock, Cost, ManualClock, Method, Principal, Service, Tokens, Usd};
 use tollgate::emulator::eventstream;
 use tollgate::limits::{Ask, Buckets, Limits, Nobody, Now};
 use tollgate::reply::{Ended, Meter};
+use tollgate::routes::{Asking, Routes};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -92,7 +94,25 @@ fn limits() {
 fn admission_reading_an_answer_and_weighing_a_body_allocate_nothing() {
     assert!(allocations(|| drop(std::hint::black_box(vec![1_u8]))) > 0, "the counter does not count");
     limits();
+    mirrors();
     answers();
+}
+
+/// Drawing a call for a mirror, where its route has one and where it has none.
+fn mirrors() {
+    for share in [None, Some(0), Some(500_000), Some(1_000_000)] {
+        let mut route = Route::new("all", "here");
+        let place = Place { name: "mirror".into(), upstream: "there".into(), model: None };
+        route.places.mirror = share.map(|share| Mirror { place, share });
+        let routes = Routes::build(&[route]);
+        let headers = HeaderMap::new();
+        let call = tollgate::call::read(&headers, None, "/model/amazon.nova-lite-v1:0/converse", "").expect("a call");
+        let principal = Principal { tenant: "acme".into(), user: None, groups: [].into(), method: Method::Jwt, key_id: None };
+        let asking = Asking { principal: &principal, method: "POST", call: &call, stage: None, host: None, headers: &headers };
+        let route = routes.find(&asking).expect("it is for every call");
+        assert_eq!(allocations(|| drop(route.mirror())), 0, "{share:?}");
+        assert!(tollgate::call::may_be_copied(&tollgate::domain::Call { model: Some("m".into()), ..call.clone() }));
+    }
 }
 
 fn answers() {

@@ -4,6 +4,7 @@
 //! decoded and encoded again: two encodings of a model id are on the wire (`%3A` and a raw `:`), and AWS signs what it receives. No operation is
 //! known by name, so that one which AWS adds tomorrow passes today.
 
+mod copied;
 mod model;
 mod query;
 mod rename;
@@ -14,6 +15,7 @@ use std::fmt;
 
 use http::HeaderMap;
 
+pub use self::copied::may_be_copied;
 pub use self::rename::{Renamed, rename};
 use crate::domain::{Asked, Call, Reason, Rejection, SERVICES};
 

@@ -118,7 +118,7 @@ pub(super) struct Judges<'a> {
 
 impl Judges<'_> {
     /// Whether the call may go there, by the name that its model has there.
-    fn may(&self, snapshot: &Snapshot, tenant: &str, target: &Target, shot: &mut Shot<'_>) -> Result<(), Rejection> {
+    pub(super) fn may(&self, snapshot: &Snapshot, tenant: &str, target: &Target, shot: &mut Shot<'_>) -> Result<(), Rejection> {
         let Self { rules, method, alias } = self;
         if rules.is_empty() {
             return Ok(());
@@ -137,7 +137,8 @@ impl Judges<'_> {
     }
 }
 
-fn place(snapshot: &Snapshot, target: &Target, call: &Call) -> Result<(Arc<Upstream>, Arc<Endpoint>), Rejection> {
+/// The upstream of a target, and where that answers calls of this service.
+pub(super) fn place(snapshot: &Snapshot, target: &Target, call: &Call) -> Result<(Arc<Upstream>, Arc<Endpoint>), Rejection> {
     let upstream = snapshot.upstreams.named(&target.upstream).cloned().ok_or_else(nowhere)?;
     let endpoint = upstream.endpoint(call.service).cloned().ok_or_else(nowhere)?;
     Ok((upstream, endpoint))

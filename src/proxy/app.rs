@@ -43,7 +43,10 @@ impl Proxy {
     pub fn new(snapshot: Arc<Snapshot>, live: Arc<Live>, threads: usize) -> Self {
         let conf = ServerConf { threads, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
         let plane = Arc::new(ArcSwap::from_pointee(Plane::of(snapshot, &live)));
-        let mut proxy = HttpProxy::new(Gateway { plane: Arc::clone(&plane), live: Arc::clone(&live) }, Arc::new(conf));
+        let mut proxy = HttpProxy::new(
+            Gateway { plane: Arc::clone(&plane), live: Arc::clone(&live), mirrors: super::mirror::connections() },
+            Arc::new(conf),
+        );
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(H2_IDLE);

@@ -57,6 +57,13 @@ impl Body {
 }
 
 impl Body {
+    /// The same once more, with a share of `memory` of its own; none where there is none left, or the bytes are gone.
+    pub(super) fn share(&self, memory: &Arc<BodyMemory>) -> Option<Self> {
+        let bytes = self.bytes.clone()?;
+        let permit = memory.reserve(self.len).ok()?;
+        Some(Self { bytes: Some(bytes), sha256: self.sha256.clone(), len: self.len, permit: Some(permit) })
+    }
+
     /// Puts `with` in the place of some of its bytes.
     ///
     /// # Errors

@@ -131,6 +131,8 @@ pub(super) struct Progress {
     pub(super) bytes_out: u64,
     /// Whether the answer went out whole.
     pub(super) complete: bool,
+    /// Whether it has been drawn for a mirror: the first try decides, once.
+    pub(super) drawn: bool,
 }
 
 /// How it stands with a try.

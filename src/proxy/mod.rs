@@ -12,6 +12,7 @@ mod dial;
 mod exchange;
 mod failover;
 mod head;
+mod mirror;
 mod rates;
 mod refuse;
 mod report;
@@ -55,6 +56,7 @@ const KEEPALIVE: Duration = Duration::from_mins(6);
 pub struct Gateway {
     plane: Arc<ArcSwap<Plane>>,
     live: Arc<Live>,
+    mirrors: mirror::Connections,
 }
 
 /// What one request reads: the rooms, and the peers that follow from them.
@@ -149,6 +151,7 @@ impl ProxyHttp for Gateway {
         admitted.sent();
         exchange.progress.sent = Some(exchange.elapsed());
         watch::sent(session, exchange);
+        mirror::mirror(head, exchange, &self.mirrors);
         Ok(())
     }
 

@@ -165,7 +165,8 @@ impl<'e> Verdict<'e> {
     }
 }
 
-fn upstream(error: &Error) -> (Reason, &'static str) {
+/// Why a try came to nothing, that an upstream or the way to it broke.
+pub(super) fn upstream(error: &Error) -> (Reason, &'static str) {
     match error.etype() {
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => (Reason::UpstreamTimeout, "Bedrock did not answer in time"),
         ErrorType::ConnectTimedout

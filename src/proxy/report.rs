@@ -67,7 +67,7 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
         began: exchange.began_wall,
         client: head.client,
         principal: exchange.known.principal.as_deref(),
-        mirror: false,
+        mirror_of: None,
         service: call.map(|call| call.service),
         method: head.method.as_str(),
         version: head.version,

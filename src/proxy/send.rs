@@ -7,19 +7,34 @@ use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{OrErr, Result};
 
+use super::body::Body;
 use super::exchange::Admitted;
-use crate::domain::{Clock, Principal, Reason, Rejection, Trace};
-use crate::upstreams::{Fate, Keys, Request, Upstream, fate};
+use crate::domain::{Call, Clock, Principal, Reason, Rejection, Trace};
+use crate::upstreams::{Endpoint, Fate, Keys, Request, Upstream, fate};
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// What goes out: a call, its body, where to, and what it is signed with.
+pub(super) struct Parcel<'a> {
+    pub(super) call: &'a Call,
+    pub(super) body: &'a Body,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) keys: &'a Arc<Keys>,
+}
 
 /// Turns the client's head into the one that goes upstream, in `trace`, where the gateway takes part in traces. Signed last: the signature covers what
 /// comes before, and a retry may have changed it.
 pub(super) fn prepare(head: &mut RequestHeader, admitted: &Admitted, trace: Option<&Trace>, clock: &Clock) -> Result<()> {
     let Admitted { call, body, aim, keys, .. } = admitted;
-    let (now, endpoint) = (clock.wall(), &aim.endpoint);
     let keys = keys.as_ref().ok_or_else(super::unadmitted)?;
+    address(head, &Parcel { call, body, endpoint: &aim.endpoint, keys }, trace, clock)
+}
+
+/// The same for what is no exchange's own call.
+pub(super) fn address(head: &mut RequestHeader, parcel: &Parcel<'_>, trace: Option<&Trace>, clock: &Clock) -> Result<()> {
+    let Parcel { call, body, endpoint, keys } = parcel;
+    let now = clock.wall();
 
     strip(head);
     if call.query.is_empty() {

@@ -33,6 +33,11 @@ impl Fitness {
         Self { healths: healths.collect(), budgets: budgets.collect() }
     }
 
+    /// Whether an upstream is well and `model` is not throttled there.
+    pub(super) fn is_fit(&self, upstream: &str, model: Option<&str>, now: Instant) -> bool {
+        self.healths.get(upstream).is_none_or(|health| matches!(health.ask(model, now), Verdict::Fit))
+    }
+
     /// Counts a call of this route.
     pub(super) fn deposit(&self, route: &str, now: Instant) {
         if let Some(budget) = self.budgets.get(route) {

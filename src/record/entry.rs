@@ -37,7 +37,6 @@ pub struct Tried {
 /// What comes off the wire is bytes here: a client may send what is no UTF-8, and the log must show it all the same.
 /// Nothing here is a prompt, a completion, a credential, a cookie or a query.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "facts that hold or not, each for itself: none is a state of the others")]
 pub struct Entry<'a> {
     /// The name of the exchange, which the client has in `x-amzn-RequestId`.
     pub request_id: &'a RequestId,
@@ -49,8 +48,9 @@ pub struct Entry<'a> {
     pub client: Option<IpAddr>,
     /// Who called; none while nobody is known.
     pub principal: Option<&'a Principal>,
-    /// Whether this is a copy of a call, whose answer nobody reads: its usage is booked under [`MIRROR_TENANT`], and never under its caller.
-    pub mirror: bool,
+    /// The exchange of which this is a copy, whose answer nobody reads; none where it is none. The usage of a copy is booked under [`MIRROR_TENANT`], and
+    /// never under its caller.
+    pub mirror_of: Option<&'a RequestId>,
     /// The AWS service; none while it is not known.
     pub service: Option<&'static Service>,
     /// The HTTP method, as sent.
@@ -133,7 +133,7 @@ impl<'a> Entry<'a> {
             began,
             client: None,
             principal: None,
-            mirror: false,
+            mirror_of: None,
             service: None,
             method: "",
             version: http::Version::HTTP_11,
@@ -172,9 +172,14 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Whether this is a copy of a call.
+    pub(super) const fn is_mirror(&self) -> bool {
+        self.mirror_of.is_some()
+    }
+
     /// The tenant that it is booked under; none while nobody is known.
     pub(super) fn tenant(&self) -> Option<&'a str> {
-        if self.mirror { Some(MIRROR_TENANT) } else { self.principal.map(|principal| &*principal.tenant) }
+        if self.is_mirror() { Some(MIRROR_TENANT) } else { self.principal.map(|principal| &*principal.tenant) }
     }
 
     /// Whether the client was answered with 2xx.

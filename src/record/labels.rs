@@ -159,6 +159,39 @@ impl Unheard {
     }
 }
 
+/// What became of a call that was to be mirrored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mirrored {
+    /// Its copy was answered with 2xx, and the answer came to its end.
+    Answered,
+    /// Its copy was not: it got another status, an exception, no answer, or none that came to its end.
+    Failed,
+    /// No copy was sent: its caller may not go there, or an operator stopped what it would have been of.
+    NotAllowed,
+    /// No copy was sent: as many as may be were under way, there was no memory for its body, its account had none left of its quota, or its upstream is left
+    /// alone.
+    NoRoom,
+    /// An operator's stop, or the end of the gateway, ended it before it was answered, or kept it from being sent.
+    Ended,
+}
+
+impl Mirrored {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Answered, Self::Failed, Self::NotAllowed, Self::NoRoom, Self::Ended];
+
+    /// The label in `tollgate_mirrored_total{outcome}`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::NotAllowed => "not_allowed",
+            Self::NoRoom => "no_room",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// Where an upstream connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Connection {

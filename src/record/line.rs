@@ -85,8 +85,9 @@ pub(super) fn append(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if entry.streamed {
         object.boolean("streamed", true);
     }
-    if entry.mirror {
+    if let Some(of) = entry.mirror_of {
         object.boolean("mirror", true);
+        object.text("mirror_of", [of.as_str().as_bytes()], MOST_NAME);
     }
     for (key, name) in [("route", entry.route), ("target", entry.target)] {
         if let Some(name) = name {

@@ -208,7 +208,7 @@ impl Metrics {
         self.limits.count(entry);
         self.upstreams.count(entry);
         // Nobody sent a mirrored call, and nobody waits for its end.
-        if !entry.mirror {
+        if !entry.is_mirror() {
             self.bytes_in.inc_by(entry.bytes_in);
             self.bytes_out.inc_by(entry.bytes_out);
             self.overhead.observe(entry.overhead.as_secs_f64());

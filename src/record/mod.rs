@@ -35,7 +35,7 @@ use std::time::Duration;
 
 pub use self::entry::{Entry, Tried};
 pub use self::error::RecordError;
-pub use self::labels::{Attempt, Connection, KeyFetch, Level, Reload, StsCall, Unheard};
+pub use self::labels::{Attempt, Connection, KeyFetch, Level, Mirrored, Reload, StsCall, Unheard};
 pub use self::ledger::{By, KeptGrant, LedgerError, StopsWatch, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
 pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics, QuotaLevel, UpstreamLevel};

@@ -50,7 +50,7 @@ pub(super) fn full<'a>(id: &'a RequestId, principal: &'a Principal) -> Entry<'a>
         began: SystemTime::UNIX_EPOCH + BEGAN,
         client: Some(IpAddr::from([192, 0, 2, 7])),
         principal: Some(principal),
-        mirror: false,
+        mirror_of: None,
         service: Some(Service::BEDROCK_RUNTIME),
         method: "POST",
         version: http::Version::HTTP_11,

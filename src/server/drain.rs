@@ -60,7 +60,7 @@ impl Running {
         self.works.background.close();
         self.works.background.wait().await;
         // What was cut is recorded as it falls.
-        drop(tokio::time::timeout(FALL, self.idle()).await);
+        drop(tokio::time::timeout(FALL, async { tokio::join!(self.idle(), self.works.live.mirrors.ended()) }).await);
         let live = std::sync::Arc::clone(&self.works.live);
         // It waits for a disk. A panic in it is its own report.
         drop(tokio::task::spawn_blocking(move || live.recorder.flush()).await);

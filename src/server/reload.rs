@@ -163,6 +163,7 @@ impl Works {
 
         snapshot.limits.restore_new(lost, Now::of(&self.live.clock));
         self.live.bodies.set_bound(config.firewall.body_memory);
+        self.live.mirrors.set_body_memory(config.firewall.body_memory);
         self.live.requests.set_bound(config.firewall.max_requests);
         self.proxy.swap(Arc::clone(&snapshot));
 

@@ -31,6 +31,7 @@ mod headers;
 mod inbound;
 mod leaving;
 mod ledger;
+mod mirror;
 mod mtls;
 mod observability;
 mod oidc;

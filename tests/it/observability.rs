@@ -47,6 +47,8 @@ async fn busy_world() -> World {
     // These begin with rules that warn, end streams, or are in shadow.
     world.gateway.live().metrics.limit("others", true, true, &[80]);
     failed_over(&world);
+    // And these with a route that has a mirror.
+    world.gateway.live().metrics.mirror("everything");
     world
 }
 

@@ -31,7 +31,7 @@ impl<'a> Names<'a> {
     pub(super) fn of(entry: &Entry<'a>) -> Option<Self> {
         let answered = entry.answered();
         // What is mirrored is no user's.
-        let user = entry.principal.filter(|_| !entry.mirror).and_then(|principal| principal.user.as_deref());
+        let user = entry.principal.filter(|_| !entry.is_mirror()).and_then(|principal| principal.user.as_deref());
         Some(Self {
             hour: hour(entry.began),
             tenant: short(entry.tenant()?),

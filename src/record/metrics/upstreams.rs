@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec};
 
 use super::super::entry::Entry;
 use super::super::families::Families;
-use super::super::labels::Attempt;
+use super::super::labels::{Attempt, Mirrored};
 use super::super::series::OTHER;
 use super::{Metrics, child};
 
@@ -25,6 +25,7 @@ pub(super) struct Upstreams {
     outcomes: RwLock<HashMap<Box<str>, Outcomes>>,
     answered: ByRoute<1>,
     failovers: ByRoute<2>,
+    mirrored: ByRoute<1>,
 }
 
 impl Upstreams {
@@ -32,17 +33,19 @@ impl Upstreams {
         let attempts = "Tries to have a request answered upstream.";
         let answered = "Calls that a target of a route answered, whatever the answer.";
         let failovers = "Tries at one target of a route that were given up for another, before the client had a byte.";
+        let mirrored = "Calls of which a copy was to go to their route's mirror.";
         Self {
             attempts: families.counters("tollgate_upstream_attempts_total", attempts, &["upstream", "outcome"]),
             outcomes: RwLock::default(),
             answered: ByRoute::new(families.counters("tollgate_route_requests_total", answered, &["route", "target"])),
             failovers: ByRoute::new(families.counters("tollgate_failovers_total", failovers, &["route", "from", "to"])),
+            mirrored: ByRoute::new(families.counters("tollgate_mirrored_total", mirrored, &["route", "outcome"])),
         }
     }
 
     /// Counts the target that answered, and each step from one target to another. A mirrored call is nobody's choice of a target.
     pub(super) fn count(&self, entry: &Entry<'_>) {
-        let (Some(route), Some(target), false) = (entry.route, entry.target, entry.mirror) else { return };
+        let (Some(route), Some(target), false) = (entry.route, entry.target, entry.is_mirror()) else { return };
         if entry.head.is_some() {
             self.answered.counter(route, [target]).inc();
         }
@@ -155,6 +158,18 @@ impl Metrics {
     /// Shows how many calls `target` of `route` answered from the beginning, at zero.
     pub fn route_target(&self, route: &str, target: &str) {
         drop(self.upstreams.answered.counter(route, [target]));
+    }
+
+    /// Shows what became of calls that `route` was to mirror from the beginning, at zero.
+    pub fn mirror(&self, route: &str) {
+        for outcome in Mirrored::ALL {
+            drop(self.upstreams.mirrored.counter(route, [outcome.label()]));
+        }
+    }
+
+    /// Counts a call that `route` was to mirror, by what became of that.
+    pub fn mirrored(&self, route: &str, outcome: Mirrored) {
+        self.upstreams.mirrored.counter(route, [outcome.label()]).inc();
     }
 
     /// Counts one try to have a request answered, by where it went and how it ended.

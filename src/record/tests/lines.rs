@@ -55,7 +55,7 @@ fn the_contract_names_every_field_in_order() {
     // What has a price is not unpriced: no line has every field.
     let fields_of = |cost| {
         let tried = [Tried { cost, ..given_up() }];
-        let line = line_of(&Entry { cost, mirror: true, tried: &tried, ..full(&id, &principal) });
+        let line = line_of(&Entry { cost, mirror_of: Some(&id), tried: &tried, ..full(&id, &principal) });
         let (before, rest) = line.split_once(r#""tried":[{"#).unwrap();
         let (inner, after) = rest.split_once("}]").unwrap();
         [format!(r#"{before}"tried":[]{after}"#), format!("{{{inner}}}")]
@@ -129,7 +129,7 @@ fn what_a_client_sends_is_capped() {
         upstream_time: Some(times),
         first_token: Some(times),
         last_token: Some(times),
-        mirror: true,
+        mirror_of: Some(&id),
         alias: Some(&long),
         route: Some(&long),
         target: Some(&long),
@@ -213,8 +213,9 @@ fn tries_that_were_given_up_stand_in_their_line_in_order() {
 fn a_mirrored_calls_line_says_so_and_names_its_caller() {
     let id = RequestId::random();
     let principal = principal("acme", None);
-    let line = line_of(&Entry { mirror: true, ..full(&id, &principal) });
-    assert!(line.contains(r#""tenant":"acme""#) && line.contains(r#""streamed":true,"mirror":true,"route":"chat""#), "{line}");
+    let line = line_of(&Entry { mirror_of: Some(&id), ..full(&id, &principal) });
+    let of = format!(r#""streamed":true,"mirror":true,"mirror_of":"{id}","route":"chat""#);
+    assert!(line.contains(r#""tenant":"acme""#) && line.contains(&of), "{line}");
     assert!(!line_of(&full(&id, &principal)).contains("mirror"));
 }
 

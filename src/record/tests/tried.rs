@@ -68,7 +68,7 @@ fn a_route_counts_the_target_that_answered_and_every_step_to_another() {
     metrics.count(&Entry { tried: &[to("first"), to("first"), to("second")], ..entry });
     metrics.count(&Entry { tried: &[to("first")], head: None, ..entry });
     metrics.count(&Entry { target: None, ..entry });
-    metrics.count(&Entry { mirror: true, target: Some("shadow"), ..entry });
+    metrics.count(&Entry { mirror_of: Some(&id), target: Some("shadow"), ..entry });
     let text = rendered(&metrics);
     assert_eq!(sample(&text, r#"tollgate_route_requests_total{route="chat",target="canary"}"#), "2");
     assert_eq!(lines(&text, "tollgate_route_requests_total"), 1);
@@ -132,7 +132,7 @@ fn a_mirrored_call_is_booked_apart_and_counts_for_no_tenant() {
         Vec::new()
     });
     let (id, acme) = (RequestId::random(), principal("acme", Some("ada")));
-    let entry = Entry { status: Some(200), reason: None, mirror: true, tried: &[given_up()], ..full(&id, &acme) };
+    let entry = Entry { status: Some(200), reason: None, mirror_of: Some(&id), tried: &[given_up()], ..full(&id, &acme) };
     metrics.count(&entry);
     let told = metrics.tenants();
     assert_eq!((told.len(), &*told[0].tenant, told[0].requests, told[0].tokens.output), (1, MIRROR_TENANT, 1, 680));
@@ -153,6 +153,21 @@ prop_compose! {
 
 fn cost() -> impl Strategy<Value = Cost> {
     prop_oneof![Just(Cost::Nothing), Just(Cost::Unpriced), (0_u64..1 << 50).prop_map(|picos| Cost::Priced(Usd::from_picos(picos)))]
+}
+
+#[test]
+fn what_became_of_mirrored_calls_is_counted_by_route_and_seen_before_the_first() {
+    let metrics = Metrics::new();
+    metrics.mirror("chat");
+    assert_eq!(lines(&rendered(&metrics), "tollgate_mirrored_total"), Mirrored::ALL.len());
+    for (count, outcome) in (1..).zip(Mirrored::ALL) {
+        (0..count).for_each(|_| metrics.mirrored("chat", outcome));
+    }
+    let text = rendered(&metrics);
+    for (count, outcome) in ["answered", "failed", "not_allowed", "no_room", "ended"].into_iter().enumerate() {
+        let series = format!(r#"tollgate_mirrored_total{{outcome="{outcome}",route="chat"}}"#);
+        assert_eq!(sample(&text, &series), (count + 1).to_string());
+    }
 }
 
 prop_compose! {

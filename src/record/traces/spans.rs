@@ -244,8 +244,9 @@ fn caller(attributes: &mut Vec<KeyValue>, entry: &Entry<'_>) {
     if let Some(reason) = entry.reason {
         attributes.push(KeyValue::new("tollgate.reason", reason.label()));
     }
-    if entry.mirror {
+    if let Some(of) = entry.mirror_of {
         attributes.push(KeyValue::new("tollgate.mirror", true));
+        attributes.push(KeyValue::new("tollgate.mirror_of", of.to_string()));
     }
     let names = [("tollgate.route", entry.route), ("tollgate.alias", entry.alias)];
     attributes.extend(names.into_iter().filter_map(|(key, name)| Some(KeyValue::new(key, text(name?)))));

@@ -266,7 +266,7 @@ fn the_contract_names_every_attribute_and_every_span() {
     let principal = principal("acme", Some("ada"));
     let failed = full(&id, &principal);
     let tried = [given_up(), given_up()];
-    for entry in [failed, Entry { cost: Cost::Unpriced, mirror: true, tried: &tried, ..failed }] {
+    for entry in [failed, Entry { cost: Cost::Unpriced, mirror_of: Some(&id), tried: &tried, ..failed }] {
         for span in spans::of(&entry).iter().skip(1) {
             assert!(contract.contains(&format!("| `{}` |", span.name)), "{}", span.name);
         }

@@ -117,7 +117,7 @@ fn a_mirrored_call_is_booked_apart_from_every_tenant() {
     let (id, ada, usage) = (RequestId::random(), principal("acme", Some("ada")), used(10, 3));
     let entry = answered(&id, &ada, &usage);
     ledger.note(&entry);
-    ledger.note(&Entry { mirror: true, tried: &[given_up("x", used(100, 30))], upstream: Some("canary"), ..entry });
+    ledger.note(&Entry { mirror_of: Some(&id), tried: &[given_up("x", used(100, 30))], upstream: Some("canary"), ..entry });
     assert!(ledger.flush(PATIENCE));
     let by_user: Vec<_> = rows(&dir.file(), By::User).into_iter().map(|(name, row)| (name, row.calls, row.tokens.input)).collect();
     assert_eq!(by_user, [(format!("{MIRROR_TENANT} "), 1, 110), ("acme ada".to_owned(), 1, 10)]);

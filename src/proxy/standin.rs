@@ -160,6 +160,10 @@ impl StandIn {
                 _ => Ok(end),
             };
         }
+        if self.live.leaving.is_so() && tasks.iter().any(|task| matches!(task, HttpTask::Header(..))) {
+            // Said by the head: what Pingora sets of a session that stands in, no client hears.
+            self.client.set_keepalive(None);
+        }
         match self.client.response_duplex_vec(tasks).await {
             // The upstream's fault, told on.
             Err(error) if failed => Err(error),

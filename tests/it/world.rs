@@ -72,6 +72,8 @@ pub(crate) struct Setting {
     pub(crate) upstream_tls: UpstreamTls,
     /// The gateway's clock, where it is not the system's.
     pub(crate) clock: Option<ManualClock>,
+    /// More of every upstream, as in `health: off`.
+    pub(crate) upstreams: &'static str,
     /// Whether there is another region, us-west-2: the upstream `second`. Routes must say what it is for.
     pub(crate) second: bool,
 }
@@ -169,7 +171,7 @@ impl World {
             true => Some(Emulator::start(Options { region: Some("us-west-2".to_owned()), ..Options::default() }).await.unwrap()),
             false => None,
         };
-        let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
+        let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { setting.upstreams };
         let endpoints = [Some(endpoint), second.as_ref().map(|second| format!("http://{}", second.address()))];
         let text = base(&setting.yaml, &endpoints, ca, &jwt());
         let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));

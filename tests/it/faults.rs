@@ -5,6 +5,7 @@
 
 mod books;
 mod draw;
+mod edges;
 mod judge;
 mod table;
 
@@ -23,7 +24,7 @@ use crate::streams::reference;
 use crate::world::{Setting, World};
 
 /// All runs; `TOLLGATE_FAULT_RUNS` asks for more or less.
-const RUNS: usize = 400;
+const RUNS: usize = 1_000;
 /// Runs of one world: an emulator remembers a thousand requests.
 const BATCH: usize = 200;
 const WORKERS: usize = 8;

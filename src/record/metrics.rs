@@ -6,6 +6,7 @@ mod figures;
 mod health;
 mod levels;
 mod limits;
+mod quotas;
 pub(super) mod upstreams;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use self::health::UpstreamLevel;
 use self::levels::{Reloads, Sample};
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
+pub use self::quotas::QuotaLevel;
 use self::upstreams::Upstreams;
 
 use super::access_log::Faults;
@@ -79,6 +81,8 @@ pub struct Metrics {
     limits: Limits,
     stops: IntGaugeVec,
     health: Health,
+    /// What is asked where upstreams' accounts stand.
+    quotas: Mutex<Option<Box<quotas::Read>>>,
     config_version: GaugeVec,
     config_loaded: Gauge,
     reloads: Reloads,
@@ -142,10 +146,7 @@ impl Metrics {
             ),
             bytes_in: families.counter("tollgate_request_bytes_total", "Body bytes that clients sent."),
             bytes_out: families.counter("tollgate_response_bytes_total", "Body bytes that clients were sent."),
-            access_log: Faults {
-                dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
-                errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
-            },
+            access_log: access_log(&families),
             ledger: ledger(&families),
             traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
@@ -183,6 +184,7 @@ impl Metrics {
             limits: Limits::build(&families),
             stops: levels::stops(&families),
             health: Health::build(&families),
+            quotas: Mutex::default(),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -312,6 +314,9 @@ impl Metrics {
         if let Some(read) = &*self.limits.read.lock() {
             render::limits(&mut text, &series, self.table.limit_lines(), read);
         }
+        if let Some(read) = &*self.quotas.lock() {
+            render::quotas(&mut text, &read());
+        }
         text
     }
 
@@ -344,6 +349,14 @@ pub struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What goes wrong with the access log.
+fn access_log(families: &Families<'_>) -> Faults {
+    Faults {
+        dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
+        errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
     }
 }
 

@@ -195,6 +195,12 @@ impl Meter {
         self.streamed && self.first_token.is_none() && self.reading.as_deref().is_some_and(|reading| reading.found.failed)
     }
 
+    /// Whether that exception was that AWS would not now.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| reading.found.throttled)
+    }
+
     /// Whether a stream has delivered some of its answer.
     #[must_use]
     pub const fn has_delivered(&self) -> bool {
@@ -215,7 +221,9 @@ impl Meter {
     /// blank line.
     #[must_use]
     pub fn ends_within_event(&self) -> bool {
-        self.reading.as_deref().is_some_and(|reading| matches!(&reading.reader, Reader::Frames(frames) if !frames.is_lost() && !frames.is_between()))
+        self.reading
+            .as_deref()
+            .is_some_and(|reading| matches!(&reading.reader, Reader::Frames(frames) if !frames.is_lost() && !frames.is_between()))
     }
 
     /// An event that tells of an error in the stream's own way, to be put behind a whole event ([`Meter::read_event`]) as the stream's last. None where the

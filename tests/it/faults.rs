@@ -61,7 +61,7 @@ async fn world() -> World {
         route("plain", "")
     );
     let emulator = Options { region: Some("us-east-1".to_owned()), ..Options::default() };
-    World::build(Setting { yaml, second: true, emulator, upstreams: "health: off", ..Setting::default() }).await
+    World::build(Setting { yaml, second: true, emulator, upstream: "health: off".to_owned(), ..Setting::default() }).await
 }
 
 fn number(name: &str, default: usize) -> usize {

@@ -21,6 +21,10 @@ use crate::domain::{Reason, Rejection};
 impl Custom for StandIn {
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         self.begin_anew();
+        if self.signals.rests.load(Ordering::Relaxed) {
+            // No answer is under way that could outlive its client.
+            return self.client.read_body_or_idle(no_body_expected).await;
+        }
         if self.after.is_none() {
             let heard = tokio::select! {
                 biased;

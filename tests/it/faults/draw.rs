@@ -127,8 +127,27 @@ fn fault(rng: &mut Rng, tenths: u8) -> String {
         return String::new();
     }
     let simple = [
-        "429", "500", "503", "529", "400", "424", "early-429", "early-503", "early-413", "slow-first-byte-20", "close", "reset",
-        "close-on-reuse", "close-after", "early-hints", "slow-events-3", "split-7", "content-length", "bad-crc", "words-300", "huge-1",
+        "429",
+        "500",
+        "503",
+        "529",
+        "400",
+        "424",
+        "early-429",
+        "early-503",
+        "early-413",
+        "slow-first-byte-20",
+        "close",
+        "reset",
+        "close-on-reuse",
+        "close-after",
+        "early-hints",
+        "slow-events-3",
+        "split-7",
+        "content-length",
+        "bad-crc",
+        "words-300",
+        "huge-1",
         "no-usage",
     ];
     match rng.u8(..20) {

@@ -1,11 +1,13 @@
 //! Where failover meets everything else that a call can do.
 
+use std::time::{Duration, SystemTime};
+
 use tokio::net::TcpListener;
-use tollgate::domain::Stopped;
+use tollgate::domain::{Clock, ManualClock, Stopped};
 use tollgate::emulator::{Emulator, Fault, Options, Outcome};
 
 use crate::client::{PATIENCE, Raw, converse, eventually, post};
-use crate::downstream::{Ask, Client, Way, call, open};
+use crate::downstream::{Ask, Client, Way, call};
 use crate::inbound::{ask as signed_ask, signed_for};
 use crate::record::log;
 use crate::scripted::Peer;
@@ -21,7 +23,7 @@ async fn pair(route: &str, more: &str) -> World {
         "routes: [{{ name: all, to: [{{ upstream: emulator }}], failover: [second], {RETRIES}, {route} }}]\nrecord: {{ access_log: {{ to: access.log }} }}\n{more}"
     );
     let emulator = Options { region: Some("us-east-1".to_owned()), ..Options::default() };
-    World::build(Setting { yaml, second: true, emulator, upstreams: "health: off", ..Setting::default() }).await
+    World::build(Setting { yaml, second: true, emulator, upstream: "health: off".to_owned(), ..Setting::default() }).await
 }
 
 fn second(world: &World) -> &Emulator {
@@ -49,7 +51,10 @@ async fn a_stream_turns_whose_head_and_first_event_come_together_with_its_end() 
         let listeners = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
         let upstream = |at: usize| {
             let address = listeners[at].local_addr().unwrap();
-            format!("u{at}: {{ region: us-east-{}, endpoint: 'http://{address}', health: off, credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }} }}", at + 1)
+            format!(
+                "u{at}: {{ region: us-east-{}, endpoint: 'http://{address}', health: off, credentials: {{ access_key_id: AKIDEXAMPLE, secret_access_key_file: secret }} }}",
+                at + 1
+            )
         };
         let yaml = format!(
             "upstreams: {{ {}, {} }}\nroutes: [{{ name: all, to: [{{ upstream: u0 }}], failover: [u1], {RETRIES} }}]",
@@ -91,7 +96,11 @@ async fn for_a_client_that_left_no_other_region_is_asked() {
         world.until_idle().await;
         assert_eq!(asked(&world), (1, 0), "{rule}");
         let line = &log(&world).await[0];
-        assert_eq!((&line["client_left"], &line["attempts"], &line["tried"]), (&true.into(), &1.into(), &serde_json::Value::Null), "{line}");
+        assert_eq!(
+            (&line["client_left"], &line["attempts"], &line["tried"]),
+            (&true.into(), &1.into(), &serde_json::Value::Null),
+            "{line}"
+        );
         assert_eq!(world.metric("tollgate_upstream_attempts_total"), 1.0, "{rule}");
         assert_eq!(world.metric("tollgate_bodies_held_bytes"), 0.0);
     }
@@ -104,7 +113,7 @@ async fn after_sixteen_tries_the_last_refusal_is_the_clients_and_every_try_is_to
         "routes: [{{ name: all, to: [{{ upstream: emulator }}], failover: [{}], {RETRIES} }}]\nrecord: {{ access_log: {{ to: access.log }} }}",
         models.join(", ")
     );
-    let world = World::build(Setting { yaml, second: true, upstreams: "health: off", ..Setting::default() }).await;
+    let world = World::build(Setting { yaml, second: true, upstream: "health: off".to_owned(), ..Setting::default() }).await;
     let answer = call(&world, Way::Http1, &Ask::post(CONVERSE, converse("one")).token(&world.token).fault("503")).await;
     assert_eq!((answer.status.as_u16(), answer.header("x-amzn-errortype")), (503, Some("ServiceUnavailableException")));
     assert!(String::from_utf8_lossy(&answer.body).contains("The emulator was asked for this"), "Bedrock's own");
@@ -116,7 +125,7 @@ async fn after_sixteen_tries_the_last_refusal_is_the_clients_and_every_try_is_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_clients_and_heads_turn_too_and_an_old_clients_stream_is_not_held() {
+async fn old_clients_turn_too_and_their_streams_are_not_held_and_what_names_no_model_stays() {
     let world = pair("timeouts: { idle: 5s }", "").await;
     let old = |path: &str, fault: &str| {
         let request = post(path, &world.token, &format!("x-emulator-fault: {fault}\r\n"), &converse("one two"));
@@ -132,12 +141,17 @@ async fn old_clients_and_heads_turn_too_and_an_old_clients_stream_is_not_held() 
     let answer = raw.answer().await;
     assert!(answer.status == 200 && String::from_utf8_lossy(&answer.body).contains("throttlingException"));
     assert_eq!(asked(&world), (2, 1));
+    // What names no model stays in its region.
     world.emulator.inject(status(503), 1);
     let mut raw = Raw::connect(world.plain).await;
-    raw.send(format!("HEAD /foundation-models HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n", world.token)).await;
-    assert_eq!(raw.head().await.unwrap().0, 200);
+    raw.send(format!(
+        "HEAD /foundation-models HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+        world.token
+    ))
+    .await;
+    assert_eq!(raw.head().await.unwrap().0, 503);
     assert!(raw.rest().await.is_empty());
-    assert_eq!(asked(&world), (3, 2));
+    assert_eq!(asked(&world), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +160,9 @@ async fn a_connection_is_as_good_behind_a_failover_as_behind_any_answer() {
     let exception = "exception-throttlingException";
     for way in Way::ALL {
         let mut client = Client::connect(&world, way).await;
-        for (path, fault) in [(CONVERSE, "500"), (STREAM, "500"), (STREAM, exception), (STREAM, "cut-between-frames-0"), (STREAM, "stall-0")] {
+        for (path, fault) in
+            [(CONVERSE, "500"), (STREAM, "500"), (STREAM, exception), (STREAM, "cut-between-frames-0"), (STREAM, "stall-0")]
+        {
             world.emulator.inject(fault.parse().unwrap(), 1);
             let answer = client.call(&Ask::post(path, converse("one")).token(&world.token)).await;
             assert_eq!(answer.status, 200, "{way:?} {fault}");
@@ -163,7 +179,9 @@ async fn a_connection_is_as_good_behind_a_failover_as_behind_any_answer() {
         raw.send([ask, last].concat()).await;
         let (first, second) = (raw.answer().await, raw.answer().await);
         assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
-        assert!(String::from_utf8_lossy(&first.body).contains("messageStop") && String::from_utf8_lossy(&second.body).contains("echo: two"));
+        assert!(
+            String::from_utf8_lossy(&first.body).contains("messageStop") && String::from_utf8_lossy(&second.body).contains("echo: two")
+        );
         assert!(raw.is_ended().await);
     }
 }
@@ -196,7 +214,7 @@ async fn a_signed_call_for_an_alias_turns_to_what_the_next_region_calls_it() {
     let yaml = format!(
         "identity:\n{ISSUED}routes: [{{ name: sonnet, to: [{{ upstream: emulator, model: a }}], failover: [{{ upstream: second, model: 'a-name-that-is-longer:0' }}], {RETRIES} }}]"
     );
-    let world = World::build(Setting { yaml, second: true, upstreams: "health: off", ..Setting::default() }).await;
+    let world = World::build(Setting { yaml, second: true, upstream: "health: off".to_owned(), ..Setting::default() }).await;
     for way in Way::ALL {
         let chat = br#"{"model":"sonnet","messages":[{"role":"user","content":"one"}]}"#;
         for (path, body) in [("/model/sonnet/converse", converse("one two")), ("/openai/v1/chat/completions", chat.to_vec())] {
@@ -259,8 +277,37 @@ async fn a_stream_of_no_model_passes_event_by_event_though_there_is_another_regi
         }
         assert_eq!(incoming.rest().await, (Vec::new(), Ok(())));
     }
-    // And yet it turns where its first event is an exception.
-    world.emulator.inject("exception-throttlingException".parse().unwrap(), 1);
-    let (got, end) = open(&world, Way::Http1, &ask.token(&world.token)).await.rest().await;
-    assert_eq!((got, end), (events.concat(), Ok(())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_turned_waits_for_the_next_accounts_quota_and_no_time_of_the_last_try_ends_it() {
+    let clock = ManualClock::starting_at(SystemTime::now());
+    let yaml = format!(
+        "routes: [{{ name: all, to: [{{ upstream: emulator, model: a }}], failover: [{{ upstream: second, model: b }}], timeouts: {{ first_byte: 300ms }}, {RETRIES} }}]"
+    );
+    let world = World::build(Setting {
+        yaml,
+        second: true,
+        upstream: "health: off, quotas: [{ models: [b], rpm: 1, headroom: 0%, wait: 30s }]".to_owned(),
+        emulator: Options { clock: Clock::Manual(clock.clone()), ..Options::default() },
+        clock: Some(clock.clone()),
+        ..Setting::default()
+    })
+    .await;
+    for way in [Way::Http1, Way::TlsHttp2] {
+        let ask = Ask::post(STREAM, converse("one two")).token(&world.token);
+        world.emulator.inject(status(500), 1);
+        assert_eq!(call(&world, way, &ask).await.status, 200, "{way:?}");
+        world.emulator.inject("stall-0".parse().unwrap(), 1);
+        let waits = async {
+            eventually("it waits", || world.gateway.live().buckets.waiting() == 1).await;
+            // Longer than a first byte may take.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            clock.advance(Duration::from_mins(1));
+        };
+        let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(call(&world, way, &ask), waits) }).await.unwrap();
+        assert_eq!(answer.status, 200, "{way:?} {}", String::from_utf8_lossy(&answer.body));
+        clock.advance(Duration::from_mins(1));
+    }
+    assert_eq!(asked(&world), (4, 4));
 }

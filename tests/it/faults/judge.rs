@@ -56,7 +56,13 @@ pub(super) fn turns(run: &Run, fault: Option<&Fault>, events: usize) -> Turns {
     match fault {
         Some(Fault::Status { status, .. }) => yes(*status == 429 || *status >= 500),
         // Whoever answers before it has read a body closes behind the answer.
-        Some(Fault::Early(status)) => if *status == 429 || *status >= 500 { Turns::Yes } else { Turns::Maybe },
+        Some(Fault::Early(status)) => {
+            if *status == 429 || *status >= 500 {
+                Turns::Yes
+            } else {
+                Turns::Maybe
+            }
+        }
         Some(Fault::Hang | Fault::Close | Fault::Reset) => Turns::Yes,
         Some(Fault::SlowFirstByte(time)) => yes(time.as_secs() > 1),
         // What is shorter than its own length, the emulator breaks off before or behind the head.
@@ -81,7 +87,11 @@ fn right(run: &Run, fault: Option<&Fault>, events: usize) -> Vec<Right> {
         Some(Fault::Stall(after)) if run.streamed => vec![Right::Ended(at(*after, events))],
         Some(Fault::Stall(_)) => vec![Right::Broken],
         Some(Fault::Break { manner: Manner::Eof, place, .. }) if run.streamed => {
-            if run.is_frames() && *place == Place::MidFrame { vec![Right::Broken, Right::Gateway(502)] } else { vec![Right::Exact] }
+            if run.is_frames() && *place == Place::MidFrame {
+                vec![Right::Broken, Right::Gateway(502)]
+            } else {
+                vec![Right::Exact]
+            }
         }
         Some(Fault::Break { .. }) => vec![Right::Broken, Right::Gateway(502)],
         _ => vec![Right::Exact],
@@ -179,11 +189,17 @@ async fn is(right: Right, run: &Run, got: &Got, whole: &[Vec<u8>], reference: &E
         }
         Right::Own(status) => {
             let json: Value = serde_json::from_slice(&got.body).unwrap_or_default();
-            got.status == Some(status) && is_clean && got.error_type.is_some() && json["error"]["code"] == got.error_type.as_deref().unwrap()
+            got.status == Some(status)
+                && is_clean
+                && got.error_type.is_some()
+                && json["error"]["code"] == got.error_type.as_deref().unwrap()
         }
         Right::Gateway(status) => {
             let json: Value = serde_json::from_slice(&got.body).unwrap_or_default();
-            got.status == Some(status) && is_clean && json["__type"] == "ServiceUnavailableException" && json["error"]["code"] != json["__type"]
+            got.status == Some(status)
+                && is_clean
+                && json["__type"] == "ServiceUnavailableException"
+                && json["error"]["code"] != json["__type"]
         }
         // A head may wait for the body's first byte, and be lost with it; a reset overtakes what was said a moment before.
         Right::Broken if got.status.is_none() => got.body.is_empty(),

@@ -33,9 +33,9 @@ pub(super) async fn wrong(world: &World, all: &[(Run, Got)], lines: &[Value]) ->
     let second = world.second.as_ref().unwrap();
     let mut bills: BTreeMap<String, Bill> =
         world.emulator.bills().into_iter().chain(second.bills()).map(|bill| (bill.request_id.clone(), bill)).collect();
-    let (mut guessed, mut owed, mut nameless, mut tries) = (0, 0, 0, 0);
+    let (mut guessed, mut owed, mut nameless, mut tries) = (0, 0, 0, 0.0);
     for line in lines {
-        tries += number(line, "attempts");
+        tries += line["attempts"].as_f64().unwrap_or(0.0);
         let run = all.iter().map(|(run, _)| run).find(|run| line["user_agent"] == run.mark().as_str());
         let given_up = line["tried"].as_array().map_or(&[][..], Vec::as_slice);
         for (at, attempt) in given_up.iter().chain([line]).enumerate() {
@@ -74,7 +74,7 @@ pub(super) async fn wrong(world: &World, all: &[(Run, Got)], lines: &[Value]) ->
     if guessed < owed {
         wrong.push(format!("estimates are {guessed}, and bills {owed}"));
     }
-    if world.metric("tollgate_upstream_attempts_total") != tries as f64 {
+    if world.metric("tollgate_upstream_attempts_total") != tries {
         wrong.push(format!("{tries} tries are told, and counted {}", world.metric("tollgate_upstream_attempts_total")));
     }
     wrong.extend(ledger(world, lines));

@@ -19,6 +19,7 @@ pub(super) enum Shape {
 
 /// One run.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "drawn one by one, in any combination")]
 pub(super) struct Run {
     pub(super) number: usize,
     pub(super) way: Way,

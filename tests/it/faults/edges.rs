@@ -311,3 +311,18 @@ async fn a_call_that_turned_waits_for_the_next_accounts_quota_and_no_time_of_the
     }
     assert_eq!(asked(&world), (4, 4));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_answer_that_breaks_off_is_refused_to_nobody_and_booked() {
+    for way in [Way::Http1, Way::TlsHttp2] {
+        let world = pair("on_disconnect: drain, timeouts: { first_byte: 400ms }", "").await;
+        let ask = Ask::post(CONVERSE, converse("one two")).token(&world.token).fault("stall-0");
+        let opening = Client::connect(&world, way).await.send(&ask).await;
+        tokio::time::timeout(PATIENCE, world.emulator.requests_until(|all| all.len() == 1 && all[0].body.is_some())).await.unwrap();
+        let _connection = opening.leave();
+        until_over(&world, Outcome::PeerLeft).await;
+        world.until_idle().await;
+        let line = &log(&world).await[0];
+        assert_eq!((&line["client_left"], &line["usage"], &line["complete"]), (&true.into(), &"estimated".into(), &false.into()), "{line}");
+    }
+}

@@ -1,11 +1,13 @@
 //! What can be made to go wrong, and how a client asks for it.
 //!
-//! A fault is asked for by the header `x-emulator-fault: <spec>[,<spec>…]`, by a model id that ends in `emulator.<spec>[.<spec>…]` (for SDKs that
+//! A fault is asked for by the header `x-emulator-fault: <spec>[,<spec>…]`, which `x-emulator-fault-<region>` is to emulators of one region alone, by a model id that ends in `emulator.<spec>[.<spec>…]` (for SDKs that
 //! cannot send a header; what follows a `:` is the model's version), or in process with [`super::Emulator::inject`].
 
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
 
 use super::answer::Usage;
 use crate::domain::GuardrailUnits;
@@ -229,6 +231,12 @@ fn number(text: &str) -> Option<u64> {
 
 fn error_status(number: u64) -> Option<u16> {
     u16::try_from(number).ok().filter(|status| (400..600).contains(status))
+}
+
+/// The values of the headers that ask an emulator of `region` for faults.
+pub(super) fn headers<'h>(headers: &'h HeaderMap, region: Option<&str>) -> impl Iterator<Item = &'h HeaderValue> {
+    let of_region = region.map(|region| format!("x-emulator-fault-{region}"));
+    headers.get_all("x-emulator-fault").iter().chain(of_region.into_iter().flat_map(|name| headers.get_all(name)))
 }
 
 /// The faults that a header asks for.

@@ -74,7 +74,7 @@ pub(super) async fn serve(state: Arc<State>, connection: Arc<Connection>, reques
         body: None,
         outcome: Outcome::Open,
     });
-    if let Some(status) = early(&head) {
+    if let Some(status) = early(&state, &head) {
         return Ok(finish(&state, &connection, Failure::asked_for(status).reply(), &[], unbilled(watch)));
     }
     let (body, sha256) = match read(body, state.max_body, &mut watch).await {
@@ -143,9 +143,10 @@ async fn quick(canned: &Bytes, mut body: Incoming) -> Response<ReplyBody> {
 }
 
 /// The status that is asked for before the body is read.
-fn early(head: &Parts) -> Option<u16> {
-    let specs = head.headers.get("x-emulator-fault")?.to_str().ok()?;
-    specs.split(',').find_map(|spec| spec.parse().ok().and_then(|fault| if let Fault::Early(status) = fault { Some(status) } else { None }))
+fn early(state: &State, head: &Parts) -> Option<u16> {
+    let specs = faults::headers(&head.headers, state.region.as_deref()).filter_map(|value| value.to_str().ok());
+    let mut faults = specs.flat_map(|specs| specs.split(',')).filter_map(|spec| spec.parse().ok());
+    faults.find_map(|fault| if let Fault::Early(status) = fault { Some(status) } else { None })
 }
 
 /// The whole body and its SHA-256 in hex.
@@ -210,7 +211,7 @@ fn admit(state: &State, asked: &Asked<'_>) -> Result<(), Failure> {
 fn all_faults(state: &State, asked: &Asked<'_>, route: &Route, on_connection: u64) -> Result<Vec<Fault>, Failure> {
     let unknown = |e: faults::UnknownFault| Failure::validation(e.to_string());
     let mut all = Vec::new();
-    for value in asked.head.headers.get_all("x-emulator-fault") {
+    for value in faults::headers(&asked.head.headers, state.region.as_deref()) {
         let specs = value.to_str().map_err(|_| Failure::validation("`x-emulator-fault` is not text."))?;
         all.extend(faults::in_header(specs).map_err(unknown)?);
     }

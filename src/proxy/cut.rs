@@ -18,7 +18,7 @@ use crate::reply::{Ended, Ending};
 /// Looks at the next bytes of the answer. `end`: they are its last.
 ///
 /// # Errors
-/// That the call [turns](failover::again), where a stream begins with an exception.
+/// That the call [turns](failover::again), where a stream begins with an exception; that it broke off, where it ends within an event.
 pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, exchange: &mut Exchange) -> Result<()> {
     if exchange.progress.cut {
         // The upstream said it before it was let go.
@@ -39,7 +39,7 @@ pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, e
         }
     }
     if end && !exchange.progress.cut {
-        failover::kept(exchange);
+        failover::all_heard(exchange)?;
         exchange.progress.complete = true;
         settle::ends(exchange, Ended::Whole);
     }

@@ -12,7 +12,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::exchange::{Exchange, Trial};
+use super::exchange::{Exchange, Progress, Trial};
 use super::{answer, refuse, send, settle, steer};
 use crate::domain::{Reason, Rejection};
 use crate::record::{Attempt, Tried};
@@ -20,6 +20,9 @@ use crate::reply::is_stream;
 
 /// Marks the error of a try whose call goes on.
 const TURNS: &str = "turned to another target";
+
+/// Pingora's own bound on tries (`ServerConf::max_retries`): past it, it gives up whatever a hook says.
+const TRIES: u32 = 16;
 
 /// So much of a stream is held back at most, in bytes: what says nothing yet has a few hundred.
 const HELD: usize = 16 * 1024;
@@ -70,15 +73,20 @@ pub(super) async fn begin(session: &mut Session, exchange: &mut Exchange) -> Res
 
 /// Leaves the target that was given up.
 fn turn(exchange: &mut Exchange) {
+    if let Some(signals) = &exchange.progress.stand_in {
+        signals.rest();
+    }
     exchange.progress.turned();
     if let Some(admitted) = exchange.admitted.as_mut() {
         admitted.aim.spend();
     }
 }
 
-/// Whether the call may still turn: there is another target, and its client has nothing of an answer.
+/// Whether the call may still turn: there is another target, and its client has nothing of an answer, and waits for one. For a client that left, an answer is
+/// read to its end, but none is begun.
 pub(super) fn may_turn(exchange: &Exchange) -> bool {
-    exchange.admitted.as_ref().is_some_and(|admitted| admitted.aim.has_more() && admitted.body.is_held())
+    let goes_on = exchange.admitted.as_ref().is_some_and(|admitted| admitted.aim.has_more() && admitted.body.is_held());
+    goes_on && exchange.progress.attempts < TRIES && !exchange.progress.is_outlived()
 }
 
 /// Turns the call away from a try that ended with `outcome`, where it may. Returns whether it does.
@@ -150,12 +158,34 @@ pub(super) fn heard(exchange: &mut Exchange, bytes: usize) -> Result<()> {
         if turns(exchange, Attempt::Exception, None, None) {
             return Err(again());
         }
-    } else if !progress.meter.has_delivered() && progress.held < HELD {
+    } else if says_nothing(exchange) {
         return Ok(());
     }
     signals.hold(false);
     kept(exchange);
     Ok(())
+}
+
+/// The answer's body has come to its end.
+///
+/// # Errors
+/// That it broke off: a stream within an event, or, where the call may [turn](again), before its first.
+pub(super) fn all_heard(exchange: &mut Exchange) -> Result<()> {
+    let Progress { meter, trial, held, .. } = &exchange.progress;
+    let is_empty = *trial == Trial::Undecided && *held == 0 && may_turn(exchange);
+    if meter.ends_within_event() || is_empty {
+        return Err(Error::explain(ErrorType::ConnectionClosed, "the stream ended before it was whole").into_up());
+    }
+    kept(exchange);
+    Ok(())
+}
+
+/// Whether what came of a stream only says that there will be more. What a model says is known; of all other streams every event says something, and of what
+/// can't be read everything.
+fn says_nothing(exchange: &Exchange) -> bool {
+    let Progress { meter, held, .. } = &exchange.progress;
+    let is_a_models = settle::asked(exchange.known.call.as_deref()).is_some();
+    !meter.has_delivered() && meter.is_legible() && *held < HELD && (is_a_models || !meter.is_between_events())
 }
 
 /// The answer is the call's: nothing will be sent again.
@@ -199,7 +229,7 @@ pub(super) fn broken(session: &Session, error: &mut Error, exchange: &mut Exchan
     }
     let answered = refuse::answered(session);
     // A kept connection that AWS closed at the wrong moment: nothing was read from it, and the body is still held.
-    if reused && !answered && exchange.progress.head.is_none() {
+    if reused && !answered && exchange.progress.head.is_none() && !exchange.progress.is_outlived() {
         error.retry.decide_reuse(reused);
     } else {
         error.set_retry(false);

@@ -204,6 +204,7 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         if settle::has_no_body(&session.req_header().method, head) {
+            failover::kept(exchange);
             settle::ends(exchange, Ended::Whole);
         }
         Ok(())

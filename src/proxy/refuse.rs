@@ -35,8 +35,8 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     verdict.tell(error, exchange);
     // The client may call again as soon as it is told.
     settle::ends(exchange, Ended::Early);
-    if exchange.progress.cut {
-        // The answer's last event has said it, and its end stands behind that.
+    if exchange.progress.cut || exchange.progress.is_outlived() {
+        // The answer's last event has said it, and its end stands behind that; or nobody is there to hear it.
         return silent;
     }
     if answered {

@@ -48,10 +48,11 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     if left {
         exchange.live.metrics.client_left(if whole { Unheard::Drained } else { Unheard::Cancelled });
     }
+    // A refusal that went out whole stands in the place of an answer that did not.
     let ended = match whole {
-        true => Ended::Whole,
+        true if exchange.refused.is_none() => Ended::Whole,
         false if progress.cut => Ended::Cut,
-        false => Ended::Early,
+        _ => Ended::Early,
     };
     // Torn off, without an error: nobody hears it either.
     let torn = error.is_none() && exchange.refused.is_none() && progress.head.is_none();

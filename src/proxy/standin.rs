@@ -35,6 +35,8 @@ pub(super) struct Signals {
     holds: AtomicBool,
     /// Another try has begun: what is held is nobody's.
     anew: Mutex<Option<Whose>>,
+    /// Between two tries: nothing is waited for that takes its time.
+    rests: AtomicBool,
     /// In the middle of an event.
     within: AtomicBool,
     /// The client's own session, on its way back.
@@ -62,8 +64,14 @@ impl Signals {
         self.holds.load(Ordering::Relaxed)
     }
 
+    /// A try was given up, and the next has not begun: it may have to wait for its turn.
+    pub(super) fn rest(&self) {
+        self.rests.store(true, Ordering::Relaxed);
+    }
+
     /// Another try begins.
     pub(super) fn begin_anew(&self, whose: Whose) {
+        self.rests.store(false, Ordering::Relaxed);
         self.hold(false);
         *self.anew.lock() = Some(whose);
     }
@@ -159,6 +167,10 @@ impl StandIn {
                 Some(HttpTask::Failed(error)) => Err(error),
                 _ => Ok(end),
             };
+        }
+        if self.live.leaving.is_so() && tasks.iter().any(|task| matches!(task, HttpTask::Header(..))) {
+            // Said by the head: what Pingora sets of a session that stands in, no client hears.
+            self.client.set_keepalive(None);
         }
         match self.client.response_duplex_vec(tasks).await {
             // The upstream's fault, told on.

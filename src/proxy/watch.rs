@@ -138,7 +138,9 @@ impl Watch {
             };
             if self.timer.deadline() > at || self.timer.is_elapsed() {
                 if Instant::now() >= at {
-                    self.due = why.map(|why| (why.rejection(self.timeouts), Instant::now() + WITHIN));
+                    if let Some(why) = why {
+                        self.due = Some((why.rejection(self.timeouts), Instant::now() + WITHIN));
+                    }
                     continue;
                 }
                 self.timer.as_mut().reset(at);

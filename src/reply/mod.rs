@@ -207,6 +207,25 @@ impl Meter {
         self.first_token.is_some()
     }
 
+    /// Whether a stream can be read at all: of one in a coding of its own, or out of step, nobody knows what it says.
+    #[must_use]
+    pub fn is_legible(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| match &reading.reader {
+            Reader::Events(_) => true,
+            Reader::Frames(frames) => !frames.is_lost(),
+            Reader::Unknown | Reader::Nothing | Reader::Body(_) => false,
+        })
+    }
+
+    /// Whether a stream that ended here ended in the middle of an event, and so too early. Of server-sent events nobody can tell: many leave out the last
+    /// blank line.
+    #[must_use]
+    pub fn ends_within_event(&self) -> bool {
+        self.reading
+            .as_deref()
+            .is_some_and(|reading| matches!(&reading.reader, Reader::Frames(frames) if !frames.is_lost() && !frames.is_between()))
+    }
+
     /// An event that tells of an error in the stream's own way, to be put behind a whole event ([`Meter::read_event`]) as the stream's last. None where the
     /// answer is no stream that can be read.
     #[must_use]

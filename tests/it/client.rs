@@ -58,6 +58,13 @@ impl Raw {
         self.buffer.drain(..length).collect()
     }
 
+    /// Reads so many bytes; fewer where the connection ends before.
+    pub(crate) async fn up_to(&mut self, length: usize) -> Vec<u8> {
+        self.fill(length).await.unwrap_or_default();
+        let length = length.min(self.buffer.len());
+        self.buffer.drain(..length).collect()
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();

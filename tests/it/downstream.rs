@@ -39,16 +39,17 @@ pub(crate) struct Ask {
     pub(crate) path: String,
     headers: Vec<(String, String)>,
     body: Bytes,
+    chunked: bool,
 }
 
 impl Ask {
     pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Self {
         let json = ("content-type".to_owned(), "application/json".to_owned());
-        Self { method: http::Method::POST, path: path.to_owned(), headers: vec![json], body: body.into() }
+        Self { method: http::Method::POST, path: path.to_owned(), headers: vec![json], body: body.into(), chunked: false }
     }
 
     pub(crate) fn get(path: &str) -> Self {
-        Self { method: http::Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() }
+        Self { method: http::Method::GET, path: path.to_owned(), headers: Vec::new(), body: Bytes::new(), chunked: false }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -65,14 +66,33 @@ impl Ask {
         if specs.is_empty() { self } else { self.header("x-emulator-fault", specs) }
     }
 
+    /// Without a length: in chunks over HTTP/1.1.
+    pub(crate) fn chunked(mut self) -> Self {
+        self.chunked = true;
+        self
+    }
+
     /// On the wire of HTTP/1.1.
     pub(crate) fn wire(&self) -> Vec<u8> {
         let headers: Vec<String> = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let framed = !self.body.is_empty() || self.method == http::Method::POST;
-        let length = if framed { format!("content-length: {}\r\n", self.body.len()) } else { String::new() };
+        let length = match (framed, self.chunked) {
+            (_, true) => "transfer-encoding: chunked\r\n".to_owned(),
+            (true, false) => format!("content-length: {}\r\n", self.body.len()),
+            (false, false) => String::new(),
+        };
         let wire = format!("{} {} HTTP/1.1\r\nhost: gateway\r\n{}{length}\r\n", self.method, self.path, headers.concat());
         let mut wire = wire.into_bytes();
-        wire.extend_from_slice(&self.body);
+        if self.chunked {
+            for chunk in self.body.chunks(10_000) {
+                wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\n");
+        } else {
+            wire.extend_from_slice(&self.body);
+        }
         wire
     }
 
@@ -81,7 +101,7 @@ impl Ask {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        if !self.body.is_empty() {
+        if !self.body.is_empty() && !self.chunked {
             request = request.header("content-length", self.body.len());
         }
         request.body(()).unwrap()
@@ -167,6 +187,23 @@ impl Opening {
         }
     }
 
+    /// The same; none where the connection or the stream ends before there is one.
+    pub(crate) async fn try_head(self) -> Option<Incoming> {
+        match self {
+            Self::Http1(mut raw) => loop {
+                let (status, headers) = raw.head().await?;
+                if !status.is_informational() {
+                    return Some(Incoming { status, headers, body: Body::Http1(raw) });
+                }
+            },
+            Self::Http2 { send, response, stream } => {
+                let response = tokio::time::timeout(PATIENCE, response).await.expect("a head in 30 s").ok()?;
+                let (head, body) = response.into_parts();
+                Some(Incoming { status: head.status, headers: head.headers, body: Body::Http2 { send, stream, body } })
+            }
+        }
+    }
+
     /// The client loses interest: the connection ends, or, on HTTP/2, the stream is cancelled on a connection that stays as long as what is returned.
     pub(crate) fn leave(self) -> Option<h2::client::SendRequest<Bytes>> {
         match self {
@@ -239,6 +276,25 @@ impl Incoming {
                 Err(broken) => return (got, Err(broken)),
             }
         }
+    }
+
+    /// Reads to the end, by the length where one is told, and tells how it ended; with the connection, where it may carry another request.
+    pub(crate) async fn whole(mut self) -> (Vec<u8>, Result<(), Broken>, Option<Client>) {
+        let length = self.headers.get("content-length").map(|length| length.to_str().unwrap().parse().unwrap());
+        let (got, end) = match (&mut self.body, length) {
+            (Body::Http1(raw), Some(length)) => {
+                let got = raw.up_to(length).await;
+                let end = if got.len() == length { Ok(()) } else { Err(Broken::NoLastChunk) };
+                (got, end)
+            }
+            _ => self.rest().await,
+        };
+        let keeps = end.is_ok() && self.headers.get("connection").is_none_or(|value| value != "close");
+        let client = match self.body {
+            Body::Http1(raw) => keeps.then_some(Client::Http1(raw)),
+            Body::Http2 { send, .. } => Some(Client::Http2(send)),
+        };
+        (got, end, client)
     }
 
     /// See [`Opening::leave`].

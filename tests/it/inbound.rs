@@ -37,7 +37,11 @@ fn signature(world: &World, at: SystemTime, method: &str, path: &str, body: &[u8
 }
 
 pub(crate) fn signed(world: &World, body: &[u8]) -> Vec<(String, String)> {
-    signature(world, SystemTime::now(), "POST", CONVERSE, body, PayloadChecksumKind::NoHeader)
+    signed_for(world, CONVERSE, body)
+}
+
+pub(crate) fn signed_for(world: &World, path: &str, body: &[u8]) -> Vec<(String, String)> {
+    signature(world, SystemTime::now(), "POST", path, body, PayloadChecksumKind::NoHeader)
 }
 
 pub(crate) fn ask(path: &str, headers: &[(String, String)], body: &[u8]) -> Ask {

@@ -25,6 +25,7 @@ mod draining;
 mod exposition;
 mod failover;
 mod fairness;
+mod faults;
 mod fuzz;
 mod handover;
 mod headers;

@@ -27,9 +27,7 @@ impl Scripted {
 
     /// The next connection that the gateway makes.
     pub(crate) async fn accept(&self) -> Peer {
-        let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("a connection in 30 s").unwrap();
-        stream.set_nodelay(true).unwrap();
-        Peer { stream, buffer: Vec::new() }
+        Peer::accept(&self.listener).await
     }
 }
 
@@ -48,6 +46,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// The next connection that is made to `listener`.
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("a connection in 30 s").unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
     /// Reads one request with a length, and returns its head.
     pub(crate) async fn request(&mut self) -> String {
         self.next_request().await.expect("a request before the gateway leaves")

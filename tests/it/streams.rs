@@ -160,15 +160,26 @@ async fn a_stream_that_breaks_upstream_is_broken_downstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_ends_early_but_cleanly_is_passed_on_as_it_came() {
+async fn a_stream_that_ends_early_but_cleanly_is_passed_on_as_it_came_unless_it_ends_within_an_event() {
     let (world, reference) = (world("").await, reference().await);
-    for (ask, _) in streams() {
+    for (ask, content_type) in streams() {
         for fault in ["eof-mid-frame", "eof-mid-frame-0", "eof-between-frames-3", "eof-between-frames-0"] {
             let ask = ask.clone().fault(fault);
             let whole = events(&reference, &ask).await.concat();
             for way in Way::ALL {
-                let mut incoming = open(&world, way, &ask.clone().token(&world.token)).await;
-                assert_eq!(incoming.rest().await, (whole.clone(), Ok(())), "{way:?} {fault}");
+                let opening = Client::connect(&world, way).await.send(&ask.clone().token(&world.token)).await;
+                let head = opening.try_head().await;
+                let (got, end) = match head {
+                    Some(mut incoming) if incoming.status == 200 => incoming.rest().await,
+                    // Its head and its end came together.
+                    _ => (Vec::new(), Err(Broken::Reset)),
+                };
+                // Of server-sent events the last may lack its blank line; half a frame is none.
+                if content_type == EVENT_STREAM && fault.contains("mid-frame") {
+                    assert!(end.is_err() && whole.starts_with(&got), "{way:?} {fault}");
+                } else {
+                    assert_eq!((got, end), (whole.clone(), Ok(())), "{way:?} {fault}");
+                }
             }
         }
     }

@@ -21,6 +21,10 @@ use crate::domain::{Reason, Rejection};
 impl Custom for StandIn {
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         self.begin_anew();
+        if self.signals.rests.load(Ordering::Relaxed) {
+            // No answer is under way that could outlive its client.
+            return self.client.read_body_or_idle(no_body_expected).await;
+        }
         if self.after.is_none() {
             let heard = tokio::select! {
                 biased;
@@ -53,20 +57,21 @@ impl Custom for StandIn {
             self.finish().await?;
             return Err(Rejection::new(Reason::BudgetSpent, "a limit leaves the stream no more").into());
         }
+        // Held back or not, it was heard.
+        if tasks.iter().any(|task| matches!(task, HttpTask::Body(Some(body), _) if !body.is_empty())) {
+            self.watch.heard();
+        }
         let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
         if self.signals.holds() && !failed && !tasks.iter().any(HttpTask::is_end) {
             self.held.extend(tasks);
             return Ok(false);
         }
-        if failed && !self.held.is_empty() {
-            // What is held says nothing yet: the call may turn, and the client has no byte of it.
+        if failed && self.signals.holds() {
+            // What is held says nothing yet, and nor does what came together with the fault: the call may turn, and the client has no byte of it.
             return match tasks.into_iter().find(|task| matches!(task, HttpTask::Failed(_))) {
                 Some(HttpTask::Failed(error)) => Err(error),
                 _ => Ok(false),
             };
-        }
-        if tasks.iter().any(|task| matches!(task, HttpTask::Body(Some(body), _) if !body.is_empty())) {
-            self.watch.heard();
         }
         if !self.held.is_empty() {
             tasks.splice(..0, self.held.drain(..));

@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 
 use super::aim::Shot;
 use super::exchange::{Admitted, Exchange, Trial};
-use super::{answer, refuse, send, settle};
+use super::{answer, canary, refuse, send, settle};
 use crate::domain::{Reason, Rejection};
 use crate::record::{Attempt, Tried};
 use crate::reply::is_stream;
@@ -181,6 +181,7 @@ fn is_upstreams(error: &Error) -> bool {
 
 /// Ends the try, and writes down what it was.
 fn give_up(exchange: &mut Exchange, outcome: Attempt, status: Option<u16>, id: Option<&HeaderValue>) {
+    canary::given_up(exchange, outcome);
     let (measured, cost) = settle::measure_try(exchange, outcome);
     let now = exchange.elapsed();
     let progress = &mut exchange.progress;

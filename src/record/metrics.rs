@@ -2,6 +2,7 @@
 //!
 //! The children of a family with a closed set are made once and kept in arrays, so that counting hashes no label and takes no lock.
 
+mod canaries;
 mod figures;
 mod health;
 mod levels;
@@ -16,7 +17,9 @@ use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use self::figures::{Distribution, Figures};
+use self::canaries::Canaries;
 use self::health::Health;
+pub use self::canaries::CanaryShare;
 pub use self::health::UpstreamLevel;
 use self::levels::{Reloads, Sample};
 pub use self::limits::LimitLevel;
@@ -79,6 +82,7 @@ pub struct Metrics {
     limits: Limits,
     stops: IntGaugeVec,
     health: Health,
+    canaries: Canaries,
     config_version: GaugeVec,
     config_loaded: Gauge,
     reloads: Reloads,
@@ -183,6 +187,7 @@ impl Metrics {
             limits: Limits::build(&families),
             stops: levels::stops(&families),
             health: Health::build(&families),
+            canaries: Canaries::build(&families),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -290,6 +295,7 @@ impl Metrics {
             sample.take();
         }
         self.health.take();
+        self.canaries.take();
         self.credential_expiry.reset();
         for (upstream, expiry) in self.expiries.lock().iter() {
             let left = match expiry.duration_since(now) {

@@ -35,9 +35,10 @@ impl Admin {
         let body = change::body(session, "which canary is to begin anew").await?;
         let wrong = |error| Refused(StatusCode::BAD_REQUEST, format!("the body names no route, as in `{{\"route\": \"chat\"}}`: {error}"));
         let Asked { route } = serde_json::from_slice(&body).map_err(wrong)?;
-        let (level, was) = self.canaries.reset(&route, self.clock.monotonic(), self.clock.wall()).ok_or_else(|| {
-            Refused(StatusCode::NOT_FOUND, format!("no route `{route}` has a target with `promote`"))
-        })?;
+        let (level, was) = self
+            .canaries
+            .reset(&route, self.clock.monotonic(), self.clock.wall())
+            .ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("no route `{route}` has a target with `promote`")))?;
         let (from, to) = (share(was), share(level.share));
         tracing::warn!(route = %level.route, target = %level.target, from, to, by, "an operator had a canary begin anew");
         Ok(in_json(StatusCode::OK, &told(&level)))

@@ -28,8 +28,8 @@ mod trace;
 mod usage;
 
 pub use call::{Asked, Call};
-pub use canonical_path::CanonicalPath;
 pub use canary::KeptCanary;
+pub use canonical_path::CanonicalPath;
 pub use causes::causes;
 pub use client_certificate::ClientCertificate;
 pub use clock::{Clock, ManualClock};

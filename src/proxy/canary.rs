@@ -15,12 +15,7 @@ use crate::routes::Outcome;
 /// A try was given up for another target.
 pub(super) fn given_up(exchange: &Exchange, outcome: Attempt) {
     let failed = match outcome {
-        Attempt::Exception
-        | Attempt::Throttled
-        | Attempt::ServerError
-        | Attempt::Unreachable
-        | Attempt::Broken
-        | Attempt::TimedOut => true,
+        Attempt::Exception | Attempt::Throttled | Attempt::ServerError | Attempt::Unreachable | Attempt::Broken | Attempt::TimedOut => true,
         Attempt::Answered | Attempt::Stale | Attempt::Abandoned => return,
     };
     saw(exchange, Outcome { failed, first_token: None });

@@ -16,10 +16,10 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub use self::figures::{Distribution, Figures};
 use self::canaries::Canaries;
-use self::health::Health;
 pub use self::canaries::CanaryShare;
+pub use self::figures::{Distribution, Figures};
+use self::health::Health;
 pub use self::health::UpstreamLevel;
 use self::levels::{Reloads, Sample};
 pub use self::limits::LimitLevel;
@@ -146,10 +146,7 @@ impl Metrics {
             ),
             bytes_in: families.counter("tollgate_request_bytes_total", "Body bytes that clients sent."),
             bytes_out: families.counter("tollgate_response_bytes_total", "Body bytes that clients were sent."),
-            access_log: Faults {
-                dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
-                errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
-            },
+            access_log: access_log(&families),
             ledger: ledger(&families),
             traces_dropped: families.counter("tollgate_traces_dropped_total", "Sampled exchanges whose spans never reached the collector."),
             issued_keys_refused: families.counter(
@@ -350,6 +347,14 @@ pub struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What goes wrong with the access log.
+fn access_log(families: &Families<'_>) -> Faults {
+    Faults {
+        dropped: families.counter("tollgate_access_log_dropped_total", "Access-log lines that never reached their destination."),
+        errors: families.counter("tollgate_access_log_errors_total", "Failures to write or open the access log."),
     }
 }
 

@@ -99,7 +99,13 @@ impl Weight {
     pub fn now(&self) -> u32 {
         match &self.0 {
             Of::Itself(weight) => weight.load(Ordering::Relaxed),
-            Of::Baseline(weight, share) => if share.is_all() { 0 } else { *weight },
+            Of::Baseline(weight, share) => {
+                if share.is_all() {
+                    0
+                } else {
+                    *weight
+                }
+            }
             Of::Canary(others, share) if share.is_all() => *others,
             Of::Canary(others, share) => {
                 let share = u64::from(share.now());

@@ -288,7 +288,10 @@ fn warn_of(config: &Config, live: &Live) {
     for route in config.routes.iter().filter(|_| !live.recorder.has_ledger()) {
         if route.places.to.iter().any(|target| target.promote.is_some()) {
             let route = &*route.name;
-            tracing::warn!(route, "the canary begins anew at each start, even if it was stepped back: name a file for it as `record.ledger`");
+            tracing::warn!(
+                route,
+                "the canary begins anew at each start, even if it was stepped back: name a file for it as `record.ledger`"
+            );
         }
     }
     match live.stops.all().len() {

@@ -160,13 +160,14 @@ impl World {
                 key_pem: Secret::new(certificate.key),
             });
         }
+        let clock = options.clock.clone();
         let emulator = Emulator::start(options).await.unwrap();
         let endpoint = match setting.upstream_tls {
             UpstreamTls::Plain => format!("http://{}", emulator.address()),
             _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
         };
         let second = match setting.second {
-            true => Some(Emulator::start(Options { region: Some("us-west-2".to_owned()), ..Options::default() }).await.unwrap()),
+            true => Some(Emulator::start(Options { region: Some("us-west-2".to_owned()), clock, ..Options::default() }).await.unwrap()),
             false => None,
         };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };

@@ -3,8 +3,8 @@
 use serde_yaml::Value;
 
 use super::super::routes::{
-    ChosenBy, Conditions, Drain, Failover, Mirror, Model, OnDisconnect, Place, Places, Promote, Rate, Retries, Route, Stage, Sticky, Target,
-    Testers, Timeouts,
+    ChosenBy, Conditions, Drain, Failover, Mirror, Model, OnDisconnect, Place, Places, Promote, Rate, Retries, Route, Stage, Sticky,
+    Target, Testers, Timeouts,
 };
 use super::scalars::percent;
 use super::{Section, Shown};

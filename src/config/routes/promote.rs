@@ -35,7 +35,7 @@ pub struct Promote {
 impl FromValue for Promote {
     fn from_value(value: &Value<'_>) -> Checked<Self> {
         let mut map = value.map()?;
-        let steps = map.required_by("steps", "[5%, 25%, 50%, 100%]", |value| steps(&value));
+        let steps = map.required_by("steps", "[5%, 25%, 50%, 100%]", steps);
         let every = map.or("every", Duration::from_hours(1));
         let errors = map.value("errors").map_or(Ok(10_000), |value| parts_in_a_million(&value));
         let first_token = map.value("first_token").map_or(Ok(Some(25)), |value| slower(&value));

@@ -36,12 +36,14 @@ impl Blame<'_> {
         let items = items(self.to.as_ref());
         let mut promoted = items.iter().zip(&places.to).filter(|(_, target)| target.promote.is_some()).map(|(item, _)| item);
         match (promoted.next(), promoted.next()) {
-            (_, Some(second)) => {
-                second.refuse_with("has `promote`, and another target has it too", "one canary a route: give the other a route, or a turn, of its own")
-            }
-            (Some(only), None) if places.to.iter().all(|target| target.weight == 0) => {
-                only.refuse_with("has `promote`, and nothing to be compared with", "add a target without `promote` and with a weight, which is its baseline")
-            }
+            (_, Some(second)) => second.refuse_with(
+                "has `promote`, and another target has it too",
+                "one canary a route: promote one after the other, or on routes of their own",
+            ),
+            (Some(only), None) if places.to.iter().all(|target| target.weight == 0) => only.refuse_with(
+                "has `promote`, and nothing to be compared with",
+                "add a target without `promote` and with a weight, which is its baseline",
+            ),
             _ => Ok(()),
         }
     }

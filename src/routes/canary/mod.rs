@@ -130,7 +130,8 @@ impl Canary {
         let rule = target.promote.clone()?;
         let hash = hash(route)?;
         let kept = kept.filter(|kept| kept.rule == hash);
-        let step = kept.map_or(Some(0), |kept| Some(usize::try_from(kept.step?).unwrap_or(usize::MAX).min(rule.steps.len().saturating_sub(1))));
+        let step =
+            kept.map_or(Some(0), |kept| Some(usize::try_from(kept.step?).unwrap_or(usize::MAX).min(rule.steps.len().saturating_sub(1))));
         let state = State {
             step,
             since: None,
@@ -283,7 +284,8 @@ fn hash(route: &Config) -> Option<Box<str>> {
         whole.update(text.as_bytes());
         whole.update(&[0]);
     };
-    [&target.place.name, &target.place.upstream].into_iter().for_each(|name| part(name));
+    part(&target.place.name);
+    part(&target.place.upstream);
     match &target.place.model {
         None => part("kept"),
         Some(Model::Name(name)) => {

@@ -37,7 +37,7 @@ const WELL: Like = Like { failing: 10, first_token: 0.8 };
 
 impl At {
     fn new(rule: &str, kept: Vec<KeptCanary>) -> Self {
-        Self::begun(rule, kept, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+        Self::begun(rule, kept, SystemTime::UNIX_EPOCH + Duration::from_hours(500_000))
     }
 
     fn begun(rule: &str, kept: Vec<KeptCanary>, wall: SystemTime) -> Self {
@@ -156,8 +156,7 @@ fn sides_that_are_alike_are_told_apart_by_no_chance() {
                 steps.extend(at.tick());
                 let level = at.canary().level(at.now);
                 beyond_the_margin += u32::from(
-                    level.canary.calls.min(level.baseline.calls) >= 100
-                        && level.canary.error_rate() > level.baseline.error_rate() + 0.01,
+                    level.canary.calls.min(level.baseline.calls) >= 100 && level.canary.error_rate() > level.baseline.error_rate() + 0.01,
                 );
             }
             assert!(steps.iter().all(|step| step.why.is_none()), "{seed} {failing}: {steps:?}");
@@ -300,7 +299,8 @@ fn of_two_processes_the_later_step_counts() {
 fn a_rule_has_the_same_hash_in_every_version() {
     let hash = |yaml: &str| hash(&configured(yaml)[0]).unwrap();
     assert_eq!(&*hash(&yaml(RULE)), "95c6eaf3312db7bca6837f7e11df63af");
-    let tenants = yaml(RULE).replace("model: us.anthropic.claude-sonnet-5", "model: { acme: us.amazon.nova-pro-v1:0, default: us.amazon.nova-lite-v1:0 }");
+    let tenants = yaml(RULE)
+        .replace("model: us.anthropic.claude-sonnet-5", "model: { acme: us.amazon.nova-pro-v1:0, default: us.amazon.nova-lite-v1:0 }");
     assert_ne!(hash(&yaml(RULE)), hash(&tenants));
 }
 

@@ -30,7 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::Config;
 use crate::demo::{self, Demo};
 use crate::domain::Clock;
-use crate::emulator::{Emulator, Options};
+use crate::emulator::{Emulator, Options, Quota};
 use crate::prices::Prices;
 use crate::server::notify::Herald;
 use crate::server::{Running, Sockets, Source};
@@ -113,6 +113,12 @@ enum Command {
         /// For load tests: answer every Converse call with so many bytes of text, unverified
         #[arg(long, value_name = "BYTES")]
         quick: Option<usize>,
+        /// Throttle each model at so many tokens a minute, as Bedrock counts them (output five times)
+        #[arg(long, value_name = "TOKENS", conflicts_with = "quick", value_parser = clap::value_parser!(u64).range(1..))]
+        tpm: Option<u64>,
+        /// Throttle each model at so many requests a minute
+        #[arg(long, value_name = "REQUESTS", conflicts_with = "quick", value_parser = clap::value_parser!(u64).range(1..))]
+        rpm: Option<u64>,
     },
     /// Print the version
     Version,
@@ -142,7 +148,10 @@ pub fn main() -> ExitCode {
         Command::Usage(command) => command.run(Clock::System.wall()).map(|answer| print!("{answer}")),
         Command::Reconcile(command) => return reconciled(command.run(Clock::System.wall())),
         Command::Demo { dir } => in_runtime(demo(dir)),
-        Command::Emulator { address, quick } => in_runtime(emulator(Options { address, quick, ..Options::default() })),
+        Command::Emulator { address, quick, tpm, rpm } => {
+            let quotas = if tpm.is_none() && rpm.is_none() { Vec::new() } else { vec![Quota::a_minute(tpm, rpm)] };
+            in_runtime(emulator(Options { address, quick, quotas, ..Options::default() }))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

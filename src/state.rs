@@ -5,6 +5,7 @@
 
 mod grants;
 mod leaving;
+mod quotas;
 mod stop_book;
 mod stops;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::grants::{GrantBook, Wish};
 pub use self::leaving::Leaving;
+pub use self::quotas::{QuotaLevel, UpstreamQuotas};
 pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
 pub use self::stops::{Stops, Subject};
 
@@ -69,6 +71,8 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// How is it said to AWS?
     pub upstreams: Upstreams,
+    /// What would Bedrock throttle?
+    pub quotas: UpstreamQuotas,
     /// What does usage cost?
     pub prices: Arc<Prices>,
 }
@@ -183,6 +187,7 @@ impl Snapshot {
         let routes = kept(|old, new| old.routes == new.routes)
             .map_or_else(|| Arc::new(Routes::build_among(&config.routes, &live.canaries)), |kept| Arc::clone(&kept.routes));
         routes.targets().for_each(|(route, target)| live.metrics.route_target(route, &target.name));
+        let scribe: Arc<dyn Observer> = Arc::new(Scribe(Arc::downgrade(&live.recorder)));
         Ok(Self {
             // What an address has sent in this second.
             firewall: kept(|old, new| old.firewall.flood == new.firewall.flood)
@@ -197,6 +202,7 @@ impl Snapshot {
             policy,
             // Which warnings were told.
             limits: kept(|old, new| old.limits == new.limits).map_or_else(|| limits(config, live), |kept| Arc::clone(&kept.limits)),
+            quotas: UpstreamQuotas::build(&config.upstreams, live, &scribe),
             // How many answers outlive their clients.
             routes,
             upstreams: Upstreams::rebuild(&config.upstreams, rooms.map(|rooms| &rooms.upstreams))?,
@@ -228,7 +234,9 @@ impl Snapshot {
     /// Where the ledger can't be read.
     pub fn restore(&self, live: &Live) -> Result<(), BuildError> {
         let quotas = live.recorder.quotas().map_err(RecordError::from)?;
-        self.limits.restore(&quotas, Now::of(&live.clock));
+        let now = Now::of(&live.clock);
+        self.limits.restore(&quotas, now);
+        self.quotas.restore(&quotas, now);
         Ok(())
     }
 }

@@ -55,6 +55,12 @@ mod tests {
         Call { service: Service::BEDROCK_RUNTIME, path: path.into(), query: "".into(), model, asked: Asked::default() }
     }
 
+    fn put(body: &str, renamed: &Renamed) -> String {
+        let mut body = body.to_owned();
+        body.replace_range(renamed.place.clone(), &renamed.name);
+        body
+    }
+
     #[test]
     fn a_name_in_the_path_is_encoded_once_and_the_rest_is_left_alone() {
         let arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a b";
@@ -85,7 +91,7 @@ mod tests {
         ] {
             let mut call = call("/openai/v1/chat/completions", Some("sonnet"));
             let renamed = rename(&mut call, body.as_bytes(), "a\"b:0").unwrap();
-            let after = [&body[..renamed.place.start], &renamed.name, &body[renamed.place.end..]].concat();
+            let after = put(body, &renamed);
             assert_eq!(model::from_body(after.as_bytes(), "model").unwrap().as_deref(), Some("a\"b:0"), "{after}");
             assert_eq!(after.len(), body.len() - renamed.place.len() + renamed.name.len());
             assert_eq!((&*call.path, call.model.as_deref()), ("/openai/v1/chat/completions", Some("a\"b:0")));
@@ -112,7 +118,7 @@ mod tests {
             let body = serde_json::json!({ "a": old, "model": old, "z": [old] }).to_string();
             let mut by_body = call("/v1/x", Some(&old));
             let renamed = rename(&mut by_body, body.as_bytes(), &name).unwrap();
-            let after = [&body[..renamed.place.start], &renamed.name, &body[renamed.place.end..]].concat();
+            let after = put(&body, &renamed);
             proptest::prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&after).unwrap(), serde_json::json!({ "a": old, "model": name, "z": [old] }));
         }
     }

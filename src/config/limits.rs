@@ -15,9 +15,10 @@ use crate::domain::{Glob, Usd};
 use super::reader::{Checked, Value};
 use super::routes::Route;
 
-pub(super) use self::amount::PERIODS;
+pub(super) use self::amount::{PERIODS, quota_units};
 pub use self::bound::{Bound, Calendar, Every, Rate};
 pub use self::measure::{Measure, Weights};
+pub(super) use self::read::{by_name, queueing, within};
 pub(super) use self::tiers::scaled_burst;
 pub use self::zone::Zone;
 
@@ -50,6 +51,18 @@ pub struct Rule {
     pub unpriced: bool,
     /// Whether calls wait for their turn; none: they are refused at once.
     pub wait: Option<Wait>,
+    /// It is an account's quota at Bedrock, told beforehand; none for every rule of `limits`.
+    pub account: Option<Account>,
+}
+
+/// What a rule has to know that stands for an account's quota at Bedrock: [`super::upstreams::Quota`] makes such rules. Tokens are held so that what is held is
+/// never less than what Bedrock has reserved or used by then, and a refusal says whose quota it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// What every call counts as, where that is not the model that it names.
+    pub model: Option<String>,
+    /// Output tokens that Bedrock reserves for a call that does not say how many it allows. Default: what is known of the model.
+    pub reserve: Option<u64>,
 }
 
 impl Rule {
@@ -184,13 +197,14 @@ impl Rule {
             per: vec![Dimension::Tenant],
             of: Matching::default(),
             tiers: Vec::new(),
-            measure: Measure::Weights(Weights::default()),
+            measure: Measure::default(),
             reserve: 4_096,
             warn_at: Vec::new(),
             cut: false,
             shadow: false,
             unpriced: false,
             wait: None,
+            account: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod credentials;
 mod endpoint;
 mod health;
+mod quotas;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::reader::{Checked, Map, Name, Value};
 pub use self::credentials::{Attribute, Base, Credentials, Role};
 pub use self::endpoint::{Endpoint, Endpoints};
 pub use self::health::{Budget, Health, HealthRule};
+pub use self::quotas::Quota;
 
 /// One region of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Upstream {
     pub ca: Option<PathBuf>,
     /// When it is left alone for a while.
     pub health: Health,
+    /// What AWS grants the account, as far as it is told.
+    pub quotas: Vec<Quota>,
 }
 
 /// Reads `upstreams`: at least one, by name.
@@ -57,6 +61,7 @@ impl Upstream {
         let credentials = map.or("credentials", Credentials::default());
         let ca = map.optional("ca");
         let health = map.or("health", Health::default());
+        let quotas = quotas::read(&mut map);
         map.finish()?;
         well_named?;
         Ok(Self {
@@ -68,6 +73,7 @@ impl Upstream {
             credentials: credentials?,
             ca: ca?,
             health: health?,
+            quotas: quotas?,
         })
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::answer::Usage;
 use super::invocation_log::{InvocationLog, Record};
+use super::quota::Reserved;
 use super::reply::Mark;
 
 /// How many single bills are remembered.
@@ -76,7 +77,7 @@ impl Bills {
         }
         last.push_back(Arc::clone(&bill));
         drop(last);
-        Charge { bills: Arc::clone(self), bill, account, output: cost.output, said: 0, of: stream.unwrap_or(0), record }
+        Charge { bills: Arc::clone(self), bill, account, output: cost.output, said: 0, of: stream.unwrap_or(0), record, reserved: None }
     }
 
     /// Adds a call; the account's name.
@@ -112,6 +113,8 @@ pub(super) struct Charge {
     of: u64,
     /// `None` where it's in no log.
     record: Option<Record>,
+    /// Of the account's quota; none where the model has none.
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl Charge {
@@ -144,6 +147,9 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let mut bill = self.bill.lock();
         bill.ended = true;
+        if let Some(reserved) = self.reserved.take() {
+            reserved.settle(bill.usage);
+        }
         if let (Some(log), Some(record)) = (&self.bills.log, self.record.take()) {
             log.write(&record, &bill);
         }

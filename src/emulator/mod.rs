@@ -22,6 +22,7 @@ mod invocation_log;
 mod invoke;
 mod openai;
 mod options;
+mod quota;
 mod reply;
 mod requests;
 mod route;
@@ -48,6 +49,7 @@ pub use answer::Usage;
 pub use bill::{Bill, Billed, REMEMBERED_BILLS};
 pub use faults::{Fault, Manner, Place, UnknownFault};
 pub use options::{Credential, Options, TlsOptions};
+pub use quota::{Quota, QuotaUse};
 pub use requests::{Outcome, REMEMBERED, REMEMBERED_BODY, SeenBody, SeenRequest};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -151,6 +153,12 @@ impl Emulator {
     #[must_use]
     pub fn bills(&self) -> Vec<Bill> {
         self.state.bills.last()
+    }
+
+    /// How each model's quota ([`Options::quotas`]) was used, of models that were asked for.
+    #[must_use]
+    pub fn quota_use(&self) -> BTreeMap<String, QuotaUse> {
+        self.state.accounts.used()
     }
 
     /// Writes what [`Options::invocation_logs`] still holds back to its files; nothing where it isn't set. It blocks on the file system.

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::quota::Quota;
 use crate::domain::{Clock, Secret};
 
 /// How an emulator listens, and what it asks of a request. The default is loopback, port 0, one well-known key, everything checked.
@@ -35,6 +36,9 @@ pub struct Options {
     /// `AWSLogs/123456789012/BedrockModelInvocationLogs/{region}/YYYY/MM/DD/HH/`. They're written by
     /// [`super::Emulator::flush_invocation_logs`], when the emulator is dropped, and whenever a megabyte waits.
     pub invocation_logs: Option<PathBuf>,
+    /// What the account may use of its models, each the quota of those that match and of which no other before it is: what is beyond is throttled. Calls that
+    /// [`Options::quick`] answers are not.
+    pub quotas: Vec<Quota>,
     /// Where the time for checking signatures comes from.
     pub clock: Clock,
 }
@@ -51,6 +55,7 @@ impl Default for Options {
             quick: None,
             max_body: 110 * 1024 * 1024,
             invocation_logs: None,
+            quotas: Vec::new(),
             clock: Clock::System,
         }
     }

@@ -32,6 +32,23 @@ pub(super) fn conversation(body: &Value) -> Result<Prompt<'_>, Failure> {
     }
 }
 
+/// The output tokens that a body of any API allows at most, where it says so.
+pub(super) fn max_tokens(body: &[u8]) -> Option<u64> {
+    const PLACES: [&str; 9] = [
+        "/inferenceConfig/maxTokens",
+        "/inferenceConfig/max_new_tokens",
+        "/textGenerationConfig/maxTokenCount",
+        "/max_tokens",
+        "/max_completion_tokens",
+        "/max_output_tokens",
+        "/max_tokens_to_sample",
+        "/max_gen_len",
+        "/maxTokens",
+    ];
+    let body: Value = serde_json::from_slice(body).ok()?;
+    PLACES.iter().find_map(|place| body.pointer(place)?.as_u64())
+}
+
 fn converse_answer(body: &Value, knobs: Knobs) -> Result<Answer, Failure> {
     let max_tokens = body.pointer("/inferenceConfig/maxTokens").and_then(Value::as_u64);
     Ok(Answer::to(&conversation(body)?, max_tokens, knobs))

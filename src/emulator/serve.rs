@@ -17,6 +17,7 @@ use super::answer::{Knobs, Usage};
 use super::bill::{Bill, Charge};
 use super::faults::{self, Fault};
 use super::invocation_log::Record;
+use super::quota::Reserved;
 use super::reply::{Failure, Reply};
 use super::requests::{self, Outcome, REMEMBERED_BODY, SeenBody, SeenRequest, Watch};
 use super::route::{Operation, Route};
@@ -90,14 +91,26 @@ pub(super) async fn serve(state: Arc<State>, connection: Arc<Connection>, reques
         Ok(faults) => faults,
         Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], unbilled(watch))),
     };
-    let watch = before_the_answer(&connection, &faults, on_connection, watch).await;
-    let reply = match status_fault(&state, &asked, &faults) {
-        Some(failure) => failure.reply(),
-        None => answer(&asked, &route, Knobs::of(&faults)).unwrap_or_else(|failure| failure.reply()),
+    let reply = answer(&asked, &route, Knobs::of(&faults)).unwrap_or_else(|failure| failure.reply());
+    let reserved = match reserve(&state, &asked, &reply) {
+        Ok(reserved) => reserved,
+        Err(failure) => return Ok(finish(&state, &connection, failure.reply(), &[], unbilled(watch))),
     };
+    let watch = before_the_answer(&connection, &faults, on_connection, watch).await;
+    let reply = status_fault(&state, &asked, &faults).map_or(reply, |failure| failure.reply());
     let (id, mut follow) = unbilled(watch);
     follow.charge = charge(&state, &asked, route.operation, &reply, &id);
+    if let Some(charge) = &mut follow.charge {
+        charge.reserved = reserved;
+    }
     Ok(finish(&state, &connection, reply, &faults, (id, follow)))
+}
+
+/// Reserves of the account's quota what the answer may come to, as soon as the request is there.
+fn reserve(state: &State, asked: &Asked<'_>, reply: &Reply) -> Result<Option<Reserved>, Failure> {
+    let Some((cost, model)) = &reply.cost else { return Ok(None) };
+    let input = cost.input.saturating_add(cost.cache_read).saturating_add(cost.cache_write());
+    state.accounts.begin(model, input, runtime::max_tokens(&asked.body))
 }
 
 /// How an answer that costs nothing is followed, and its request id.

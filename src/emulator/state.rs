@@ -11,6 +11,7 @@ use super::bill::Bills;
 use super::faults::Fault;
 use super::invocation_log::InvocationLog;
 use super::options::{Credential, Options};
+use super::quota::Accounts;
 use super::requests::Requests;
 use super::runtime;
 use crate::domain::Clock;
@@ -28,6 +29,7 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) requests: Arc<Requests>,
     pub(super) bills: Arc<Bills>,
+    pub(super) accounts: Arc<Accounts>,
     /// One permit for each event that a `gated` stream may emit.
     pub(super) gate: Arc<Semaphore>,
     injected: Mutex<VecDeque<(Fault, u64)>>,
@@ -44,6 +46,7 @@ impl State {
             strict: options.strict,
             quick: options.quick.map(runtime::canned),
             max_body: options.max_body,
+            accounts: Accounts::new(options.quotas, options.clock.clone()),
             clock: options.clock,
             requests: Arc::new(Requests::default()),
             bills: Arc::new(Bills::logged_to(options.invocation_logs.map(InvocationLog::new))),

@@ -1,7 +1,8 @@
 //! What a call comes to, in a rule's units of account: beforehand and afterwards.
 
-use crate::config::limits::{Count, Measure, Rule, Weights};
-use crate::domain::{Asked, Cost, Glob, Tokens, split_geography};
+use super::bedrock::{self, spelled};
+use crate::config::limits::{Account, Count, Measure, Rule, Weights};
+use crate::domain::{Asked, Cost, Tokens, model_name};
 
 /// What a call comes to before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,14 @@ pub(super) struct Reservation {
     pub(super) amount: u64,
     /// Less will do, down to so much.
     pub(super) least: u64,
+    /// Where a bucket holds less than all that, this much must fit into it: the rest is held as far as there is room for it at all.
+    pub(super) floor: u64,
+}
+
+impl Reservation {
+    const fn of(amount: u64, least: u64) -> Self {
+        Self { amount, least, floor: amount }
+    }
 }
 
 /// How a rule counts.
@@ -18,6 +27,8 @@ pub(super) struct Counting {
     measure: Measure,
     reserve: u64,
     cut: bool,
+    /// Of an account's quota at Bedrock.
+    account: Option<Account>,
 }
 
 impl Counting {
@@ -28,12 +39,21 @@ impl Counting {
             }
             Measure::Weights(weights) => Measure::Weights(*weights),
         };
-        Self { count: rule.count, measure, reserve: rule.reserve, cut: rule.cut }
+        let account = rule
+            .account
+            .as_ref()
+            .map(|account| Account { model: account.model.as_deref().map(|model| model_name(model).into_owned()), ..account.clone() });
+        Self { count: rule.count, measure, reserve: rule.reserve, cut: rule.cut, account }
     }
 
     /// Whether what a call uses depends on its model.
     pub(super) const fn is_by_model(&self) -> bool {
         matches!(self.measure, Measure::Bedrock { .. })
+    }
+
+    /// Whether it is an account's quota at Bedrock that is counted.
+    pub(super) const fn is_accounts(&self) -> bool {
+        self.account.is_some()
     }
 
     /// Whether what a call comes to shows only when it ends.
@@ -46,11 +66,15 @@ impl Counting {
     #[inline]
     pub(super) fn reservation(&self, asked: &Asked, model: Option<&str>, price: &dyn Fn(&Tokens) -> Cost) -> Option<Reservation> {
         if matches!(self.count, Count::Requests | Count::Concurrency) {
-            return Some(Reservation { amount: 1, least: 1 });
+            return Some(Reservation::of(1, 1));
         }
         // A body that can't be read may still have a model run.
         if asked.of_no_model || asked.is_nothing() && model.is_none() {
             return None;
+        }
+        if let (Some(account), Measure::Bedrock { burndown }) = (&self.account, &self.measure) {
+            let (amount, floor) = bedrock::held(asked, account, burndown, model);
+            return Some(Reservation { amount, least: amount, floor });
         }
         let output = asked.max_tokens.unwrap_or(self.reserve);
         let of = |output| {
@@ -62,7 +86,7 @@ impl Counting {
         let amount = of(output);
         // A stream that can be ended needs only a beginning.
         let least = if self.cut && asked.streamed { of(output.min(1)) } else { amount };
-        Some(Reservation { amount, least })
+        Some(Reservation::of(amount, least))
     }
 
     /// Bedrock reserves the output that is allowed as it is, and counts what comes by its burndown.
@@ -81,7 +105,7 @@ impl Counting {
             (Count::Usd, Cost::Unpriced) => None,
             (Count::Tokens, _) => Some(match &self.measure {
                 Measure::Weights(weights) => weighted(weights, tokens),
-                Measure::Bedrock { burndown } => bedrock(burndown, model, tokens),
+                Measure::Bedrock { burndown } => bedrock::used(tokens, bedrock::times(burndown, self.account.as_ref(), model)),
             }),
         }
     }
@@ -107,44 +131,6 @@ fn weighted(weights: &Weights, tokens: &Tokens) -> u64 {
     .fold(0, |sum: u64, (count, weight)| sum.saturating_add(count.saturating_mul(weight.into())))
 }
 
-/// Input and what is written to a cache, and output as often as it counts; nothing of what is read from a cache.
-fn bedrock(burndown: &[(Glob, u32)], model: Option<&str>, tokens: &Tokens) -> u64 {
-    let times = model.map_or(1, |model| {
-        let own = burndown.iter().find(|(models, _)| models.matches(model)).map(|(_, times)| *times);
-        own.unwrap_or_else(|| known_burndown(model))
-    });
-    let written = tokens.cache_write_5m.saturating_add(tokens.cache_write_1h);
-    let all = tokens.input.saturating_add(written).saturating_add(tokens.output.saturating_mul(times.into()));
-    all.saturating_mul(Count::Tokens.scale())
-}
-
-/// How often output of a model counts ("How tokens are counted in Amazon Bedrock", User Guide): five times of Anthropic's since Claude 3.7, once of others.
-///
-/// Anthropic's models that are not known yet count five times as well: a rule that counts too much leaves some of the account's quota unused, and one that
-/// counts too little has everybody throttled by Bedrock. Nobody can tell which model stands behind an application inference profile; it counts once.
-/// `burndown` says otherwise of either.
-fn known_burndown(model: &str) -> u32 {
-    if model.starts_with("anthropic.claude-") && !ONCE.iter().any(|family| model.starts_with(family)) { 5 } else { 1 }
-}
-
-/// Anthropic's models whose output counts once.
-const ONCE: [&str; 8] = [
-    "anthropic.claude-v1",
-    "anthropic.claude-v2",
-    "anthropic.claude-instant-",
-    "anthropic.claude-3-haiku-",
-    "anthropic.claude-3-sonnet-",
-    "anthropic.claude-3-opus-",
-    "anthropic.claude-3-5-haiku-",
-    "anthropic.claude-3-5-sonnet-",
-];
-
-/// A pattern as models are spelled in the end: in lower case, and without a geography.
-fn spelled(models: &Glob) -> Glob {
-    let models = models.to_string().to_ascii_lowercase();
-    Glob::new(split_geography(&models).map_or(&*models, |(_, models)| models))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -153,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::config::limits::Bound;
-    use crate::domain::{Usd, model_name};
+    use crate::domain::{Glob, Usd};
 
     const FREE: &dyn Fn(&Tokens) -> Cost = &|_| Cost::Nothing;
 
@@ -188,7 +174,7 @@ mod tests {
         for count in [Count::Requests, Count::Concurrency] {
             let counting = Counting::of(&rule(count, Measure::Weights(Weights::default())));
             for asked in [asked(Some(u64::MAX)), Asked::default()] {
-                assert_eq!(counting.reservation(&asked, None, FREE), Some(Reservation { amount: 1, least: 1 }));
+                assert_eq!(counting.reservation(&asked, None, FREE), Some(Reservation::of(1, 1)));
             }
             assert_eq!(counting.used(&USED, None, Cost::Unpriced), Some(0), "it is over");
         }
@@ -218,7 +204,7 @@ mod tests {
         let counting = tokens(Weights::default());
         let nothing = Asked { streamed: true, ..Asked::default() };
         assert_eq!(counting.reservation(&nothing, None, FREE), None);
-        assert_eq!(counting.reservation(&nothing, Some("m"), FREE), Some(Reservation { amount: 500_000, least: 500_000 }));
+        assert_eq!(counting.reservation(&nothing, Some("m"), FREE), Some(Reservation::of(500_000, 500_000)));
         assert!(counting.reservation(&asked(None), None, FREE).is_some());
         let of_no_model = Asked { of_no_model: true, ..Asked::default() };
         assert_eq!(counting.reservation(&of_no_model, Some("m"), FREE), None, "a job is set up, or a thing is read");
@@ -231,11 +217,11 @@ mod tests {
         let reserved = |counting: &Counting, asked: &Asked| {
             counting.reservation(asked, Some("m"), &|tokens| Cost::Priced(Usd::from_picos(tokens.input * 3 + tokens.output * 15)))
         };
-        assert_eq!(reserved(&cut(Count::Tokens), &stream), Some(Reservation { amount: 4_100_000, least: 101_000 }));
-        assert_eq!(reserved(&cut(Count::Usd), &stream), Some(Reservation { amount: 60_300, least: 315 }));
-        assert_eq!(reserved(&cut(Count::Tokens), &asked(Some(4_000))), Some(Reservation { amount: 4_100_000, least: 4_100_000 }));
+        assert_eq!(reserved(&cut(Count::Tokens), &stream), Some(Reservation::of(4_100_000, 101_000)));
+        assert_eq!(reserved(&cut(Count::Usd), &stream), Some(Reservation::of(60_300, 315)));
+        assert_eq!(reserved(&cut(Count::Tokens), &asked(Some(4_000))), Some(Reservation::of(4_100_000, 4_100_000)));
         let silent = Asked { max_tokens: Some(0), ..stream };
-        assert_eq!(reserved(&cut(Count::Tokens), &silent), Some(Reservation { amount: 100_000, least: 100_000 }));
+        assert_eq!(reserved(&cut(Count::Tokens), &silent), Some(Reservation::of(100_000, 100_000)));
         assert_eq!(reserved(&tokens(Weights::default()), &stream).map(|reserved| reserved.least), Some(4_100_000), "it can't be cut");
     }
 
@@ -244,7 +230,7 @@ mod tests {
         let counting = as_bedrock(&[]);
         for model in ["anthropic.claude-sonnet-4-6", "amazon.nova-lite-v1:0"] {
             let reserved = counting.reservation(&asked(Some(4_000)), Some(model), FREE);
-            assert_eq!(reserved, Some(Reservation { amount: 4_100_000, least: 4_100_000 }), "{model}");
+            assert_eq!(reserved, Some(Reservation::of(4_100_000, 4_100_000)), "{model}");
         }
         assert_eq!(used(&counting, "amazon.nova-lite-v1:0"), 100 + 10 + 20);
         assert_eq!(used(&counting, "anthropic.claude-sonnet-4-6"), 100 + 10 + 20 * 5);
@@ -318,7 +304,7 @@ mod tests {
         let counting = Counting::of(&Rule { unpriced: true, ..rule(Count::Usd, Measure::Weights(Weights::default())) });
         for asked in [asked(Some(4_000)), Asked { streamed: true, ..asked(None) }, asked(Some(u64::MAX))] {
             let reserved = counting.reservation(&asked, Some("m"), &|_| Cost::Unpriced);
-            assert_eq!(reserved, Some(Reservation { amount: 1, least: 1 }));
+            assert_eq!(reserved, Some(Reservation::of(1, 1)));
         }
         assert_eq!(counting.used(&USED, Some("m"), Cost::Unpriced), None);
         assert_eq!(counting.used(&USED, Some("m"), Cost::Nothing), Some(0));

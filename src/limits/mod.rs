@@ -11,6 +11,7 @@
 //! [`Limits`] follows from the configuration and is swapped on a reload; [`Buckets`] and [`Grants`] live on, and a rule finds its buckets again by its name.
 
 mod admission;
+mod bedrock;
 mod bucket;
 mod buckets;
 mod grants;
@@ -98,6 +99,15 @@ pub struct Refused {
     pub rule: Arc<str>,
 }
 
+impl Refused {
+    /// Of two refusals of one call, each by another place that it might have gone to, the one that the client is told: that of the place which has room first.
+    #[must_use]
+    pub fn sooner(self: Box<Self>, other: Box<Self>) -> Box<Self> {
+        let wait = |refused: &Self| refused.rejection.retry_after.unwrap_or(Duration::MAX);
+        if wait(&other) < wait(&self) { other } else { self }
+    }
+}
+
 impl Limits {
     /// Makes the rules ready. A rule finds the buckets of its predecessor of the same name in `buckets`, if that counted the same in the same way and told
     /// callers apart by the same; what was taken from them stays taken, and refills at the new rate. `observer` is told of quotas.
@@ -138,9 +148,11 @@ impl Limits {
             }
             let more = grants.more(&rule.name, &ask.principal.tenant, rule.user(ask.principal), at);
             let tier = rule.tier(&caller);
-            let ask = bucket::Ask { amount: reservation.amount, least: reservation.least, hold: rule.counting.holds() };
+            let terms = rule.terms(tier, more, wall);
+            let most = terms.capacity().max(reservation.floor);
+            let ask = bucket::Ask { amount: reservation.amount.min(most), least: reservation.least.min(most), hold: rule.counting.holds() };
             let of = Of { place, group, tier, more };
-            let want = Want::new(of, rule.key(&caller, group), rule.overflow, rule.terms(tier, more, wall), ask);
+            let want = Want::new(of, rule.key(&caller, group), rule.overflow, terms, ask);
             if rule.shadow { shadows.push(want) } else { wants.push(want) }
         }
         if let Some(stop) = self.stops(line, &wants, now) {

@@ -172,6 +172,7 @@ impl Judge {
     pub(super) fn refuse(&self, why: Blocked, terms: Terms, asked: u64) -> Rejection {
         let name = &self.name;
         match why {
+            _ if self.counting.is_accounts() => self.refuse_for_account(why, terms, asked),
             Blocked::TooMuch => {
                 let (asked, most) = (amount(self.count, asked), amount(self.count, terms.capacity()));
                 let hint = if self.count == Count::Requests { "" } else { "; lower the most output tokens that it allows" };
@@ -200,8 +201,32 @@ impl Judge {
         }
     }
 
+    /// What a caller is told whom no limit of their own keeps: Bedrock would say the same, and when it would not, nobody but the gateway can tell.
+    fn refuse_for_account(&self, why: Blocked, terms: Terms, asked: u64) -> Rejection {
+        let (name, wording) = (&self.name, self.wording(terms));
+        let reached = format!("the account's quota at Bedrock is used up (`{name}`: {wording})");
+        match why {
+            Blocked::TooMuch => {
+                let (asked, most) = (amount(self.count, asked), amount(self.count, terms.capacity()));
+                let message = format!(
+                    "the call may use {asked}, and the account's quota at Bedrock (`{name}`) is never more than {most}; lower the most output tokens that it allows"
+                );
+                Rejection::new(Reason::AsksTooMuch, message)
+            }
+            Blocked::Held => Rejection::new(Reason::RateLimited, format!("{reached}; calls under way hold what is left")).retry_after(SOON),
+            Blocked::Spent(nanos) | Blocked::Drains(nanos) => {
+                let wait = Duration::from_nanos(nanos);
+                Rejection::new(Reason::RateLimited, format!("{reached}; try again in {}", roughly(wait))).retry_after(wait)
+            }
+        }
+    }
+
     /// What a caller is told who has others before them.
     pub(super) fn refuse_behind(&self, terms: Terms) -> Rejection {
+        if self.counting.is_accounts() {
+            let message = format!("the account's quota at Bedrock is used up (`{}`); others wait before this call", self.name);
+            return Rejection::new(Reason::RateLimited, message).retry_after(SOON);
+        }
         let message = format!("limit `{}` reached: {}; others wait before this call", self.name, self.wording(terms));
         Rejection::new(Reason::RateLimited, message).retry_after(SOON)
     }

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::aim::{Aim, Judges, Shot};
 use super::exchange::{Admitted, Exchange};
-use super::{Gateway, body, head, turn};
+use super::{Gateway, body, head, settle, turn};
 use crate::call::{self, CallError};
 use crate::domain::{Asked, Call, Principal, Rejection, Tokens, Usage};
 use crate::firewall;
@@ -28,8 +28,12 @@ use crate::state::Subject;
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
 /// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
 /// region it goes to, where policy has its last word. Limits come last: whatever is refused has cost nobody's budget, and only an admitted call opens a
-/// connection. What an operator stopped is refused as soon as it is known that a call is of it, before any policy is asked, and so before the body is read where the
-/// head tells.
+/// connection. The account's own quota at Bedrock is asked behind them, for it is of one try ([`failover`](super::failover)): a caller who may not call at all
+/// takes no place in its queue. Where it refuses, what the limits gave is given back, request and all: nothing was sent, and that the account is at its end is
+/// no fault of the caller's. While a call waits for it, its limits stay taken: or a tenant could have as many calls waiting as it likes.
+///
+/// What an operator stopped is refused as soon as it is known that a call is of it, before any policy is asked, and so before the body is read where the head
+/// tells.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<Admitted> {
     let plane = exchange.plane.clone();
     let snapshot = &plane.snapshot;
@@ -109,7 +113,11 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let host = head::host(head);
     let asking = Asking { principal: &principal, method, call: &call, stage: stage.as_deref(), host, headers: &head.headers };
     let route = Arc::clone(snapshot.routes.find(&asking)?);
-    let order = route.order(&asking);
+    let mut order = route.order(&asking);
+    if settle::asked(Some(&call)).is_none() {
+        // What is made, read or listed is of one region. Only a model is the same elsewhere.
+        order.truncate(1);
+    }
     let mut shot = Shot { call: &mut call, body: &mut body, known: &mut exchange.known };
     let aim = Aim::first(snapshot, &principal, &Judges { rules: &rules, method, alias }, order, &mut shot)?;
     // Whatever was stopped while the body came counts, too.
@@ -122,7 +130,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let ask = Ask { principal: &principal, call: &call, route: &route.name, address, price: &price };
     let admission = turn::take(session, exchange, &ask).await?;
 
-    Ok(Admitted { call, body, route, aim, keys: None, admission: Some(admission) })
+    Ok(Admitted { call, body, route, aim, keys: None, verdict: None, admission: Some(admission), quota: None })
 }
 
 /// A model that a route may give another name is judged by that, once the route is found.

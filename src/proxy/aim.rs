@@ -16,8 +16,10 @@ pub(super) struct Aim {
     pub(super) target: Arc<Target>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) endpoint: Arc<Endpoint>,
-    /// What it may be failed over to, in order.
-    rest: Order,
+    /// What the route chose, of what the rules allow.
+    pub(super) chosen: Arc<Target>,
+    /// What it may be sent to, in order; the first is aimed at.
+    left: Order,
     tenant: Arc<str>,
     /// What the client called the model.
     named: Option<Box<str>>,
@@ -51,29 +53,45 @@ impl Aim {
         if allowed.is_empty() {
             return Err(refusal.unwrap_or_else(nowhere));
         }
-        let target = allowed.remove(0);
+        let Some(target) = allowed.first().cloned() else { return Err(nowhere()) };
         let (upstream, endpoint) = place(snapshot, &target, shot.call)?;
-        let mut aim =
-            Self { target, upstream, endpoint, rest: allowed, tenant: Arc::clone(&principal.tenant), named: shot.call.model.clone() };
+        let (chosen, tenant, named) = (Arc::clone(&target), Arc::clone(&principal.tenant), shot.call.model.clone());
+        let mut aim = Self { target, upstream, endpoint, chosen, left: allowed, tenant, named };
         aim.name(shot)?;
         Ok(aim)
     }
 
-    /// Whether there is something left to turn to.
+    /// Whether there is something else to turn to.
     pub(super) fn has_more(&self) -> bool {
-        !self.rest.is_empty()
+        self.left.len() > 1
     }
 
-    /// Turns to the next.
+    /// Takes the target that is aimed at from those that are left: it was tried.
+    pub(super) fn spend(&mut self) {
+        if self.has_more() {
+            self.left.remove(0);
+        }
+    }
+
+    /// What is left, each with its place and what it calls the model.
+    pub(super) fn left(&self) -> impl Iterator<Item = (usize, &Arc<Target>, Option<&str>)> {
+        self.left.iter().enumerate().map(|(at, target)| (at, target, target.model(&self.tenant).or(self.named.as_deref())))
+    }
+
+    /// Aims at what is at this place, and puts it first.
     ///
     /// # Errors
     /// [`Reason::Internal`] where there is none; [`Reason::BodyMemory`] as above.
-    pub(super) fn next(&mut self, snapshot: &Snapshot, shot: &mut Shot<'_>) -> Result<(), Rejection> {
-        if !self.has_more() {
-            return Err(nowhere());
+    pub(super) fn turn_to(&mut self, at: usize, snapshot: &Snapshot, shot: &mut Shot<'_>) -> Result<(), Rejection> {
+        if at > 0 {
+            let target = if at < self.left.len() { self.left.remove(at) } else { return Err(nowhere()) };
+            self.left.insert(0, target);
         }
-        self.target = self.rest.remove(0);
-        (self.upstream, self.endpoint) = place(snapshot, &self.target, shot.call)?;
+        let Some(target) = self.left.first() else { return Err(nowhere()) };
+        if !Arc::ptr_eq(target, &self.target) {
+            self.target = Arc::clone(target);
+            (self.upstream, self.endpoint) = place(snapshot, &self.target, shot.call)?;
+        }
         self.name(shot)
     }
 

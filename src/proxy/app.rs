@@ -34,6 +34,7 @@ pub const IDLE_UPSTREAM: usize = 256;
 pub struct Proxy {
     serving: Arc<HttpProxy<Gateway>>,
     plane: Arc<ArcSwap<Plane>>,
+    live: Arc<Live>,
 }
 
 impl Proxy {
@@ -41,8 +42,8 @@ impl Proxy {
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, live: Arc<Live>, threads: usize) -> Self {
         let conf = ServerConf { threads, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
-        let plane = Arc::new(ArcSwap::from_pointee(Plane::of(snapshot)));
-        let mut proxy = HttpProxy::new(Gateway { plane: Arc::clone(&plane), live }, Arc::new(conf));
+        let plane = Arc::new(ArcSwap::from_pointee(Plane::of(snapshot, &live)));
+        let mut proxy = HttpProxy::new(Gateway { plane: Arc::clone(&plane), live: Arc::clone(&live) }, Arc::new(conf));
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(H2_IDLE);
@@ -51,12 +52,12 @@ impl Proxy {
         h2.max_concurrent_streams(H2_STREAMS).initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
         proxy.h2_options = Some(h2);
         proxy.handle_init_modules();
-        Self { serving: Arc::new(proxy), plane }
+        Self { serving: Arc::new(proxy), plane, live }
     }
 
     /// From now on requests begin with `snapshot`. Those under way keep the one that they began with.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
-        self.plane.store(Arc::new(Plane::of(snapshot)));
+        self.plane.store(Arc::new(Plane::of(snapshot, &self.live)));
     }
 
     /// What a request would begin with now.

@@ -2,10 +2,13 @@
 //!
 //! Each try is told once. A try fails by what its upstream did: no connection, no answer in time or one that broke off, 5xx, an exception, no credentials
 //! for it, and 429, since a canary whose quota is too small for its share is not to grow. What the caller or the gateway did (4xx, a refusal, a limit that
-//! cut the answer, a stop) is no failure. Nor is a client that left; but it has waited for so long, and where slow answers drive clients away that says
+//! cut the answer, a stop) is no failure. What a call could not be sent to, because its upstream was left alone or its account had nothing left of its
+//! quota, has failed too: or who is spared a bad canary would keep it from being told. A client that left is no failure; but it has waited for so long, and where slow answers drive clients away that says
 //! more than the answers that came in time.
 
-use super::exchange::{Exchange, Trial};
+use std::sync::Arc;
+
+use super::exchange::{Admitted, Exchange, Trial};
 use super::settle::Client;
 use crate::domain::Reason;
 use crate::record::Attempt;
@@ -24,7 +27,14 @@ pub(super) fn given_up(exchange: &Exchange, outcome: Attempt) {
 /// The last try of a call has ended, and was `measured`.
 pub(super) fn ended(exchange: &Exchange, client: Client, measured: &Measured) {
     let progress = &exchange.progress;
-    if progress.trial == Trial::GivenUp || progress.connecting.is_none() {
+    if let Some(Admitted { aim, route, .. }) = &exchange.admitted
+        && !Arc::ptr_eq(&aim.chosen, &aim.target)
+        && !progress.tried.iter().any(|tried| tried.target == aim.chosen.name)
+    {
+        route.saw(&aim.chosen, Outcome { failed: true, first_token: None }, exchange.live.now());
+    }
+    let unsent = progress.connecting.is_none() && exchange.refused != Some(Reason::NoCredentials);
+    if progress.trial == Trial::GivenUp || unsent {
         return;
     }
     let since_sent = |at: std::time::Duration| progress.sent.map(|sent| at.saturating_sub(sent));

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 
 use super::exchange::{Admitted, Exchange};
 use super::{failover, settle, standin};
-use crate::domain::{Reason, Usage};
+use crate::domain::{Cost, Reason, Usage};
 use crate::limits::Cut;
 use crate::reply::{Ended, Ending};
 
@@ -50,22 +50,23 @@ pub(super) fn read(session: &mut Session, body: &mut Option<Bytes>, end: bool, e
 fn follow(bytes: &Bytes, exchange: &mut Exchange) -> Option<(usize, Cut)> {
     let (at, now) = (exchange.elapsed(), exchange.now());
     let admitted = exchange.admitted.as_mut().filter(|_| exchange.progress.meter.is_streamed());
-    let Some(Admitted { admission: Some(admission), call, aim, .. }) = admitted else {
+    let Some(admitted) = admitted.filter(|admitted| admitted.counts_use()) else {
         exchange.progress.meter.read(bytes, at);
         return None;
     };
-    if !admission.counts_use() {
-        exchange.progress.meter.read(bytes, at);
-        return None;
-    }
+    let Admitted { admission, quota, call, aim, .. } = admitted;
     let (meter, prices, asked) = (&mut exchange.progress.meter, &exchange.plane.snapshot.prices, settle::asked(Some(call)));
     let (mut read, before) = (0, settle::given_up(&exchange.progress.tried).0);
     while let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) {
         read += meter.read_event(rest, at)?;
         let Some(mut tokens) = meter.so_far(asked) else { continue };
+        if let Some(quota) = quota {
+            // It ends no stream: what Bedrock has begun, it goes on with.
+            drop(quota.grow(&tokens, || Cost::Nothing, now));
+        }
         tokens += before;
         let cost = || prices.cost(call.model.as_deref(), &aim.upstream.region, &Usage::expected(tokens));
-        match admission.grow(&tokens, cost, now) {
+        match admission.as_mut().map_or(Ok(()), |admission| admission.grow(&tokens, cost, now)) {
             Err(cut) if !meter.is_over() => return Some((read, cut)),
             _ => {}
         }

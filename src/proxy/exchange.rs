@@ -15,11 +15,12 @@ use super::standin::Signals;
 use crate::domain::{Call, Principal, Reason, RequestId, Trace};
 use crate::firewall::RequestPlace;
 use crate::limits::{Admission, Now, Rates};
-use crate::record::{Attempt, InFlight, Tried};
+use crate::record::{InFlight, Tried};
 use crate::reply::Meter;
 use crate::routes::Route;
 use crate::state::Live;
 use crate::upstreams::Keys;
+use crate::upstreams::health::Verdict;
 
 /// The context that Pingora carries through the hooks.
 pub struct Exchange {
@@ -81,8 +82,12 @@ pub(super) struct Admitted {
     pub(super) aim: Aim,
     /// What to sign with, of this try.
     pub(super) keys: Option<Arc<Keys>>,
+    /// How the upstream was when it was chosen, until it is told what came of it.
+    pub(super) verdict: Option<Verdict>,
     /// What the call took of the limits; settled when it ends, and gone then.
     pub(super) admission: Option<Admission>,
+    /// What the attempt took of its upstream's quota, where that has one; settled with what the attempt used.
+    pub(super) quota: Option<Admission>,
 }
 
 /// How far it has come. Times are measured from the exchange's beginning.
@@ -140,6 +145,18 @@ pub(super) enum Trial {
     GivenUp,
 }
 
+impl Admitted {
+    /// Whether anyone must know what the call uses.
+    pub(super) fn counts_use(&self) -> bool {
+        [&self.admission, &self.quota].into_iter().flatten().any(Admission::counts_use)
+    }
+
+    /// The request is made from now on, whatever comes of it.
+    pub(super) fn sent(&mut self) {
+        [&mut self.admission, &mut self.quota].into_iter().flatten().for_each(Admission::sent);
+    }
+}
+
 impl Progress {
     /// From the request handed over to the answer's head: AWS's share.
     pub(super) fn upstream_time(&self) -> Option<Duration> {
@@ -170,13 +187,6 @@ impl Progress {
 }
 
 impl Exchange {
-    /// Counts how a try ended, at the upstream that it went to.
-    pub(super) fn attempted(&self, outcome: Attempt) {
-        if let Some(admitted) = &self.admitted {
-            self.live.metrics.attempt(&admitted.aim.upstream.name, outcome);
-        }
-    }
-
     pub(super) fn begin(plane: Arc<Plane>, live: Arc<Live>) -> Self {
         Self {
             plane,

@@ -5,15 +5,15 @@
 //! that stands in ([`standin`](super::standin)). What a try used that was given up is booked all the same, as AWS bills it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::aim::Shot;
-use super::exchange::{Admitted, Exchange, Trial};
-use super::{answer, canary, refuse, send, settle};
+use super::exchange::{Exchange, Trial};
+use super::{answer, canary, refuse, send, settle, steer};
 use crate::domain::{Reason, Rejection};
 use crate::record::{Attempt, Tried};
 use crate::reply::is_stream;
@@ -24,32 +24,55 @@ const TURNS: &str = "turned to another target";
 /// So much of a stream is held back at most, in bytes: what says nothing yet has a few hundred.
 const HELD: usize = 16 * 1024;
 
-/// Begins a try: at the next target, where the last one was given up. Returns once there is something to sign with.
+/// Chooses where the next try goes. Returns once there is something to sign it with: what can't be signed opens no connection.
 ///
 /// # Errors
-/// Where the call can't be signed for this target, nor turned to another.
-pub(super) async fn begin(exchange: &mut Exchange) -> Result<()> {
+/// Where the call can't be signed for this target, nor turned to another; and where no account has any left of its quota.
+pub(super) async fn prepare(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     loop {
-        if exchange.progress.trial == Trial::GivenUp {
-            exchange.progress.turned();
-            let plane = exchange.plane.clone();
-            let Some(Admitted { call, body, aim, .. }) = exchange.admitted.as_mut() else { return Err(super::unadmitted().into()) };
-            aim.next(&plane.snapshot, &mut Shot { call, body, known: &mut exchange.known })?;
-        }
-        exchange.progress.attempts += 1;
-        exchange.progress.tries += 1;
-        exchange.progress.connecting = Some(exchange.elapsed());
+        steer::steer(session, exchange).await?;
         let (Some(admitted), Some(principal)) = (exchange.admitted.as_mut(), exchange.known.principal.as_deref()) else {
             return Err(super::unadmitted().into());
         };
-        match send::keys(&admitted.aim.upstream, principal, &exchange.live.clock).await {
+        let refusal = match send::keys(&admitted.aim.upstream, principal, &exchange.live.clock).await {
             Ok(keys) => {
                 admitted.keys = Some(keys);
                 return Ok(());
             }
-            Err(refusal) if turns(exchange, Attempt::Unreachable, None, None) => drop(refusal),
-            Err(refusal) => return Err(refusal.into()),
+            Err(refusal) => refusal,
+        };
+        if !turns(exchange, Attempt::Unreachable, None, None) {
+            return Err(refusal.into());
         }
+        turn(exchange);
+    }
+}
+
+/// Begins a try: at the next target, where the last one was given up.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn begin(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    if exchange.progress.trial == Trial::GivenUp {
+        turn(exchange);
+        prepare(session, exchange).await?;
+    }
+    if exchange.progress.attempts == 0
+        && let Some(admitted) = &exchange.admitted
+    {
+        exchange.plane.fitness.deposit(&admitted.route.name, exchange.live.now());
+    }
+    exchange.progress.attempts += 1;
+    exchange.progress.tries += 1;
+    exchange.progress.connecting = Some(exchange.elapsed());
+    Ok(())
+}
+
+/// Leaves the target that was given up.
+fn turn(exchange: &mut Exchange) {
+    exchange.progress.turned();
+    if let Some(admitted) = exchange.admitted.as_mut() {
+        admitted.aim.spend();
     }
 }
 
@@ -61,6 +84,11 @@ pub(super) fn may_turn(exchange: &Exchange) -> bool {
 /// Turns the call away from a try that ended with `outcome`, where it may. Returns whether it does.
 pub(super) fn turns(exchange: &mut Exchange, outcome: Attempt, status: Option<u16>, id: Option<&HeaderValue>) -> bool {
     if !may_turn(exchange) {
+        return false;
+    }
+    let route = exchange.admitted.as_ref().map(|admitted| &*admitted.route.name).unwrap_or_default();
+    if !exchange.plane.fitness.withdraw(route, exchange.live.now()) {
+        exchange.live.metrics.retry_budget_exhausted();
         return false;
     }
     give_up(exchange, outcome, status, id);
@@ -84,15 +112,19 @@ pub(super) fn answered(head: &ResponseHeader, exchange: &mut Exchange) -> Result
     let status = head.status.as_u16();
     let outcome = Attempt::answered(status);
     exchange.progress.head = Some(exchange.elapsed());
-    if outcome != Attempt::Answered && turns(exchange, outcome, Some(status), head.headers.get(answer::REQUEST_ID)) {
-        exchange.attempted(outcome);
-        return Err(again());
+    if outcome != Attempt::Answered {
+        ended(exchange, outcome, Some(status), retry_after(&head.headers));
+        if turns(exchange, outcome, Some(status), head.headers.get(answer::REQUEST_ID)) {
+            return Err(again());
+        }
+        kept(exchange);
+        return Ok(());
     }
     // Of a stream its first event will tell.
     if is_stream(&head.headers) && may_turn(exchange) {
         exchange.progress.trial = Trial::Undecided;
     } else {
-        exchange.attempted(outcome);
+        ended(exchange, outcome, Some(status), None);
         kept(exchange);
     }
     Ok(())
@@ -111,8 +143,11 @@ pub(super) fn heard(exchange: &mut Exchange, bytes: usize) -> Result<()> {
     }
     progress.held = progress.held.saturating_add(bytes);
     if progress.meter.failed_at_once() {
+        // It is what it is, whether or not there is somewhere else to go.
+        if decided(exchange) {
+            ended(exchange, Attempt::Exception, None, None);
+        }
         if turns(exchange, Attempt::Exception, None, None) {
-            exchange.attempted(Attempt::Exception);
             return Err(again());
         }
     } else if !progress.meter.has_delivered() && progress.held < HELD {
@@ -126,11 +161,25 @@ pub(super) fn heard(exchange: &mut Exchange, bytes: usize) -> Result<()> {
 /// The answer is the call's: nothing will be sent again.
 pub(super) fn kept(exchange: &mut Exchange) {
     if decided(exchange) {
-        exchange.attempted(Attempt::Answered);
+        let status = exchange.progress.status;
+        ended(exchange, Attempt::Answered, status, None);
     }
     if let Some(admitted) = exchange.admitted.as_mut() {
         admitted.body.release();
     }
+}
+
+/// A try has ended so: counts it, and tells the upstream's health.
+fn ended(exchange: &mut Exchange, outcome: Attempt, status: Option<u16>, retry_after: Option<Duration>) {
+    if let Some(admitted) = &exchange.admitted {
+        exchange.live.metrics.attempt(&admitted.aim.upstream.name, outcome);
+    }
+    steer::told(exchange, outcome, status, retry_after);
+}
+
+/// When AWS says to ask again.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Whether the try was undecided; it is so no more.
@@ -157,7 +206,7 @@ pub(super) fn broken(session: &Session, error: &mut Error, exchange: &mut Exchan
     }
     let outcome = refuse::outcome(error);
     if exchange.progress.head.is_none() || decided(exchange) {
-        exchange.attempted(outcome);
+        ended(exchange, outcome, None, None);
     }
     if !error.retry() && !answered && is_upstreams(error) && turns(exchange, outcome, None, None) {
         error.set_retry(true);
@@ -166,7 +215,7 @@ pub(super) fn broken(session: &Session, error: &mut Error, exchange: &mut Exchan
 
 /// What becomes of a call that got no connection.
 pub(super) fn unreachable(error: &mut Error, exchange: &mut Exchange) {
-    exchange.attempted(Attempt::Unreachable);
+    ended(exchange, Attempt::Unreachable, None, None);
     error.as_up();
     // The dialer has tried every address once. Where there is nowhere else to go, a second round covers a resolver that was behind.
     let again = turns(exchange, Attempt::Unreachable, None, None) || exchange.progress.tries < 2;
@@ -183,6 +232,7 @@ fn is_upstreams(error: &Error) -> bool {
 fn give_up(exchange: &mut Exchange, outcome: Attempt, status: Option<u16>, id: Option<&HeaderValue>) {
     canary::given_up(exchange, outcome);
     let (measured, cost) = settle::measure_try(exchange, outcome);
+    settle::settle_quota(exchange, &measured, cost);
     let now = exchange.elapsed();
     let progress = &mut exchange.progress;
     let began = progress.connecting.unwrap_or(now);

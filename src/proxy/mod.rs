@@ -19,6 +19,7 @@ mod report;
 mod send;
 mod settle;
 mod standin;
+mod steer;
 mod turn;
 mod watch;
 
@@ -61,13 +62,15 @@ pub struct Gateway {
 struct Plane {
     snapshot: Arc<Snapshot>,
     peers: dial::Peers,
+    fitness: steer::Fitness,
 }
 
 impl Plane {
-    fn of(snapshot: Arc<Snapshot>) -> Self {
+    fn of(snapshot: Arc<Snapshot>, live: &Live) -> Self {
         // Peers of the same name and host have the same key in Pingora's pool: idle connections are found again.
         let peers = dial::Peers::build(&snapshot.upstreams);
-        Self { snapshot, peers }
+        let fitness = steer::Fitness::of(&snapshot, live);
+        Self { snapshot, peers, fitness }
     }
 }
 
@@ -101,13 +104,13 @@ impl ProxyHttp for Gateway {
         exchange.trace = Trace::take_up(head::traceparent(session.req_header()));
         exchange.trace.sampled = self.live.recorder.samples(&exchange.trace);
         exchange.admitted = Some(admit::admit(self, session, exchange).await?);
+        failover::prepare(session, exchange).await?;
         exchange.progress.admitted = Some(exchange.elapsed());
         Ok(false)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        // Before a connection is made: what can't be signed opens none.
-        failover::begin(exchange).await?;
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        failover::begin(session, exchange).await?;
         let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
         let (upstream, service, timeouts) = (&admitted.aim.upstream, admitted.call.service.prefix, admitted.route.timeouts);
         let silence = watch::silence(timeouts, admitted.call.asked.streamed);
@@ -144,9 +147,7 @@ impl ProxyHttp for Gateway {
         let trace = self.live.recorder.passes_on(&exchange.trace).then_some(&exchange.trace);
         let admitted = exchange.admitted.as_mut().ok_or_else(unadmitted)?;
         send::prepare(head, admitted, trace, &self.live.clock)?;
-        if let Some(admission) = &mut admitted.admission {
-            admission.sent();
-        }
+        admitted.sent();
         exchange.progress.sent = Some(exchange.elapsed());
         watch::sent(session, exchange);
         Ok(())

@@ -61,7 +61,9 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     exchange.progress.status = Some(status);
     // Whether a client that waits for a 100 will send its body all the same, nobody knows.
     let holds_back = session.get_header(header::EXPECT).is_some() && session.response_written().is_none();
-    let reuse = verdict.reuse && !holds_back && super::admit::keeps_alive(session);
+    // Whatever fails once a call is on its way ends the connection in Pingora 0.9.1; then its answer must say so.
+    let on_its_way = exchange.progress.admitted.is_some();
+    let reuse = verdict.reuse && !holds_back && !on_its_way && super::admit::keeps_alive(session);
     if reuse {
         // Pingora ends a connection on which it answers before the body is read. What is left of it is read behind the answer.
         session.set_close_on_response_before_downstream_finish(false);
@@ -224,8 +226,8 @@ async fn write(session: &mut Session, verdict: &Verdict<'_>, exchange: &Exchange
         head.insert_header("WWW-Authenticate", "Bearer")?;
     }
     if let Some(after) = verdict.retry_after {
-        // AWS's clients read milliseconds, Anthropic's and OpenAI's too; everyone else whole seconds, rounded up.
-        let millis = after.as_millis().max(1).to_string();
+        // AWS's clients read milliseconds, Anthropic's and OpenAI's too; everyone else whole seconds. Rounded up: who keeps to it comes in time.
+        let millis = after.as_nanos().div_ceil(1_000_000).max(1).to_string();
         head.insert_header("Retry-After", after.as_millis().div_ceil(1000).max(1).to_string())?;
         head.insert_header("x-amz-retry-after", millis.clone())?;
         head.insert_header("retry-after-ms", millis)?;

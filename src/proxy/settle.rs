@@ -23,8 +23,9 @@ use crate::reply::{Ended, Measured};
 
 /// The answer has come to its end.
 pub(super) fn ends(exchange: &mut Exchange, ended: Ended) {
-    let Some(admission) = exchange.admitted.as_ref().and_then(|admitted| admitted.admission.as_ref()) else { return };
-    let (measured, cost) = if admission.counts_use() { measure(exchange, ended, Client::Stayed) } else { Default::default() };
+    // Both are settled at once: where the one is gone, so is the other.
+    let Some(admitted) = exchange.admitted.as_ref().filter(|admitted| admitted.admission.is_some()) else { return };
+    let (measured, cost) = if admitted.counts_use() { measure(exchange, ended, Client::Stayed) } else { Default::default() };
     settle(exchange, &measured, cost, Client::Stayed);
 }
 
@@ -55,6 +56,16 @@ pub(super) fn measure_try(exchange: &Exchange, outcome: Attempt) -> (Measured, C
     measure(exchange, Ended::Early, if silent { Client::Left } else { Client::Stayed })
 }
 
+/// Settles what a try took of its upstream's quota, now that it is given up. What was never sent gives it back.
+pub(super) fn settle_quota(exchange: &mut Exchange, measured: &Measured, cost: Cost) {
+    let now = exchange.now();
+    let Some(quota) = exchange.admitted.as_mut().and_then(|admitted| admitted.quota.take()) else { return };
+    if exchange.progress.sent.is_some() {
+        let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+        quota.settle(Some((&tokens, cost)), now);
+    }
+}
+
 /// What was used by the tries that were given up: the caller pays for them too.
 pub(super) fn given_up(tried: &[Tried]) -> (Tokens, Cost) {
     let mut sum = (Tokens::default(), Cost::Nothing);
@@ -73,7 +84,8 @@ pub(super) fn asked(call: Option<&Call>) -> Option<&Asked> {
 /// Settles what the call took of the limits, unless that is done. What was never sent gives it back.
 pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, client: Client) {
     let now = exchange.now();
-    let Some(admission) = exchange.admitted.as_mut().and_then(|admitted| admitted.admission.take()) else { return };
+    let Some(admitted) = exchange.admitted.as_mut() else { return };
+    let (admission, quota) = (admitted.admission.take(), admitted.quota.take());
     let progress = &exchange.progress;
     let (mut tokens, mut costs) = given_up(&progress.tried);
     if progress.sent.is_none() && tokens.total() == 0 {
@@ -85,9 +97,16 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, c
             // A stream that is not read is not generated to its end; an answer in one piece is, whether or not its client waits for it.
             exchange.refused == Some(Reason::UpstreamTimeout) || client == Client::Left && !asked.streamed
         });
-    tokens += measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+    let is_known = !measured.opaque && !unheard;
+    let of_try = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+    if let Some(quota) = quota.filter(|_| progress.sent.is_some()) {
+        quota.settle(is_known.then_some((&of_try, cost)), now);
+    }
+    tokens += of_try;
     costs += cost;
-    admission.settle((!measured.opaque && !unheard).then_some((&tokens, costs)), now);
+    if let Some(admission) = admission {
+        admission.settle(is_known.then_some((&tokens, costs)), now);
+    }
 }
 
 /// Whether an answer ends with this head, as far as the head tells.

@@ -4,6 +4,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
+use crate::domain::{Reason, Rejection};
 use crate::limits::{Admission, Ask, Refused, Turn, Waiting};
 use crate::state::{Live, Subject};
 
@@ -30,6 +31,27 @@ pub(super) async fn take(session: &mut Session, exchange: &mut Exchange, ask: &A
     Ok(admission)
 }
 
+/// Takes what the attempt at `upstream` may come to from its account's quota, where it has one. Where the caller stands under their own limits stays what they
+/// are told: the account's quota is nobody's to plan by.
+pub(super) async fn take_quota(session: &mut Session, exchange: &mut Exchange, upstream: &str, ask: &Ask<'_>) -> Result<Option<Admission>> {
+    let plane = exchange.plane.clone();
+    let admitted = match plane.snapshot.quotas.admit_or_wait(upstream, ask, exchange.now()) {
+        Ok(None) => return Ok(None),
+        Ok(Some(Turn::Admitted(admission))) => Ok(admission),
+        Ok(Some(Turn::Waits(waiting))) => {
+            let before = exchange.elapsed();
+            let admitted = Box::pin(wait(session, waiting, ask, &exchange.live)).await;
+            exchange.known.waited += exchange.elapsed().saturating_sub(before);
+            admitted?
+        }
+        Err(refused) => Err(refused),
+    };
+    admitted.map(Some).map_err(|refused| {
+        exchange.known.limit = Some(refused.rule);
+        refused.rejection.into()
+    })
+}
+
 /// Waits for the call's turn, for as long as its client does and no operator stops it: Pingora 0.9.1 does not look at the client while a request is judged.
 async fn wait(session: &mut Session, waiting: Waiting<'_>, ask: &Ask<'_>, live: &Live) -> Result<Result<Admission, Box<Refused>>> {
     let subject = Subject::of(Some(ask.principal), Some(ask.call), Some(ask.route));
@@ -38,6 +60,7 @@ async fn wait(session: &mut Session, waiting: Waiting<'_>, ask: &Ask<'_>, live: 
         error = leaves(session) => Err(error),
         () = live.over.cancelled() => Err(Error::explain(ErrorType::ConnectionClosed, "the gateway ends").into_down()),
         rejection = live.stops.stopped(&subject) => Err(rejection.into()),
+        () = live.ending.cancelled() => Err(Rejection::new(Reason::Draining, "the gateway shuts down: ask again").into()),
         admitted = waiting.admitted(&live.clock) => Ok(admitted),
     }
 }

@@ -7,6 +7,7 @@ mod figures;
 mod health;
 mod levels;
 mod limits;
+mod quotas;
 pub(super) mod upstreams;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use self::health::UpstreamLevel;
 use self::levels::{Reloads, Sample};
 pub use self::limits::LimitLevel;
 use self::limits::Limits;
+pub use self::quotas::QuotaLevel;
 use self::upstreams::Upstreams;
 
 use super::access_log::Faults;
@@ -83,6 +85,8 @@ pub struct Metrics {
     stops: IntGaugeVec,
     health: Health,
     canaries: Canaries,
+    /// What is asked where upstreams' accounts stand.
+    quotas: Mutex<Option<Box<quotas::Read>>>,
     config_version: GaugeVec,
     config_loaded: Gauge,
     reloads: Reloads,
@@ -185,6 +189,7 @@ impl Metrics {
             stops: levels::stops(&families),
             health: Health::build(&families),
             canaries: Canaries::build(&families),
+            quotas: Mutex::default(),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
                 &["version"],
@@ -314,6 +319,9 @@ impl Metrics {
         render::append(&mut text, &series);
         if let Some(read) = &*self.limits.read.lock() {
             render::limits(&mut text, &series, self.table.limit_lines(), read);
+        }
+        if let Some(read) = &*self.quotas.lock() {
+            render::quotas(&mut text, &read());
         }
         text
     }

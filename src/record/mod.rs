@@ -38,7 +38,7 @@ pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level, Reload, StsCall, Unheard};
 pub use self::ledger::{By, KeptGrant, LedgerError, StopsWatch, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
-pub use self::metrics::{CanaryShare, Distribution, Figures, InFlight, LimitLevel, Metrics, UpstreamLevel};
+pub use self::metrics::{CanaryShare, Distribution, Figures, InFlight, LimitLevel, Metrics, QuotaLevel, UpstreamLevel};
 pub use self::tenants::TenantFigures;
 pub use self::warning::amount;
 

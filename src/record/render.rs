@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::histogram::Histogram;
 use super::labels::StatusClass;
-use super::metrics::LimitLevel;
+use super::metrics::{LimitLevel, QuotaLevel};
 use super::series::{GUARDRAIL_POLICIES, Kinds, Metered, Series, escaped, is_cut};
 use crate::domain::{MIRROR_TENANT, Reason, SERVICES, Subject, TokenKind, Usd};
 
@@ -75,6 +75,32 @@ pub(super) fn limits(out: &mut String, series: &[Arc<Series>], most: u64, read: 
         family(out, name, "gauge", help);
         for (tenant, limit, level) in &levels {
             named(out, name, &["limit=\"", limit, "\",tenant=\"", tenant, "\",count=\"", level.count, "\""]);
+            decimal(out, value(level), level.scale.max(1));
+        }
+    }
+}
+
+/// What is told of each quota of an upstream's account, and model.
+const QUOTA_FAMILIES: [LimitFamily; 2] = [
+    (
+        "tollgate_upstream_quota_remaining",
+        "What could be sent at once now of an account's quota at Bedrock: tokens, requests.",
+        LimitLevel::remaining,
+    ),
+    ("tollgate_upstream_quota_capacity", "What could be sent, had nothing been: the quota, less its headroom.", |level| level.capacity),
+];
+
+/// Appends where upstreams' accounts stand.
+pub(super) fn quotas(out: &mut String, levels: &[QuotaLevel]) {
+    let mut levels: Vec<_> = levels
+        .iter()
+        .map(|QuotaLevel { upstream, model, level }| (escaped(&level.limit), escaped(upstream), escaped(model), level))
+        .collect();
+    levels.sort_unstable_by(|one, other| (&one.0, &one.1, &one.2).cmp(&(&other.0, &other.1, &other.2)));
+    for (name, help, value) in QUOTA_FAMILIES {
+        family(out, name, "gauge", help);
+        for (limit, upstream, model, level) in &levels {
+            named(out, name, &["limit=\"", limit, "\",upstream=\"", upstream, "\",model=\"", model, "\""]);
             decimal(out, value(level), level.scale.max(1));
         }
     }

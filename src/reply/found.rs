@@ -62,6 +62,8 @@ pub(super) struct Found {
     pub(super) tier: Option<Tier>,
     /// The stream told of an exception.
     pub(super) failed: bool,
+    /// It was that AWS would not now.
+    pub(super) throttled: bool,
     /// The answer only counts tokens, or says where another will be.
     pub(super) uses_nothing: bool,
     /// The answer holds vectors.

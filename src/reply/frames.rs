@@ -45,6 +45,7 @@ enum Step {
 enum Name {
     MessageType,
     EventType,
+    ExceptionType,
     Other,
 }
 
@@ -215,6 +216,7 @@ impl Frames {
                 self.name = match self.keep.get(..self.kept) {
                     Some(b":message-type") => Name::MessageType,
                     Some(b":event-type") => Name::EventType,
+                    Some(b":exception-type") => Name::ExceptionType,
                     _ => Name::Other,
                 };
                 self.expect(Step::Type, 1);
@@ -240,6 +242,7 @@ impl Frames {
                         found.failed();
                         self.payload = Payload::Skipped;
                     }
+                    Name::ExceptionType => found.throttled |= value == b"throttlingException",
                     Name::EventType if self.payload != Payload::Skipped => self.payload = payload_of(value, self.agent),
                     Name::MessageType | Name::EventType | Name::Other => {}
                 }

@@ -195,6 +195,12 @@ impl Meter {
         self.streamed && self.first_token.is_none() && self.reading.as_deref().is_some_and(|reading| reading.found.failed)
     }
 
+    /// Whether that exception was that AWS would not now.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| reading.found.throttled)
+    }
+
     /// Whether a stream has delivered some of its answer.
     #[must_use]
     pub const fn has_delivered(&self) -> bool {

@@ -287,6 +287,11 @@ impl Routes {
         self.routes.iter().filter_map(|route| route.canary())
     }
 
+    /// Every route, at each of its stages.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
     /// Every route's name with each target that it may turn to, some more than once.
     pub fn targets(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Target>)> {
         self.routes.iter().flat_map(|route| {

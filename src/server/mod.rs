@@ -39,8 +39,8 @@ use crate::domain::Clock;
 use crate::limits::{Now, Standing};
 use crate::listeners::{Entrance, ListenError, Listener, Prepared};
 use crate::proxy::Proxy;
-use crate::record::LimitLevel;
-use crate::state::{BuildError, Live, Snapshot};
+use crate::record::{LimitLevel, QuotaLevel};
+use crate::state::{self, BuildError, Live, Snapshot};
 
 /// Exchanges that are cut are over at once; where one is not, its record is not waited for any longer.
 const FALL: Duration = Duration::from_secs(2);
@@ -257,18 +257,14 @@ impl Works {
         }
         live.limits.store(Some(Arc::clone(&snapshot.limits)));
         let (limits, clock) = (Arc::clone(&snapshot.limits), live.clock.clone());
-        live.metrics.limits(move |subject| {
-            let level = |Standing { rule, count, limit, used, held, reset, ends }| LimitLevel {
-                limit: rule,
-                count: count.label(),
-                scale: count.scale(),
-                capacity: limit,
-                used,
-                held,
-                reset,
-                ends,
-            };
-            limits.standing(subject, Now::of(&clock)).into_iter().map(level).collect()
+        live.metrics.limits(move |subject| limits.standing(subject, Now::of(&clock)).into_iter().map(level).collect());
+        for limit in snapshot.quotas.names() {
+            live.metrics.limit(limit, false, false, &[]);
+        }
+        let (quotas, clock) = (snapshot.quotas.clone(), live.clock.clone());
+        live.metrics.upstream_quotas(move || {
+            let shown = |of: state::QuotaLevel| QuotaLevel { upstream: of.upstream, model: of.model, level: level(of.standing) };
+            quotas.levels(Now::of(&clock)).into_iter().map(shown).collect()
         });
         live.canaries.follow(&snapshot.routes, live.now(), live.clock.wall());
         live.healths.follow(&config.upstreams);
@@ -298,6 +294,11 @@ fn warn_of(config: &Config, live: &Live) {
         0 => {}
         stops => tracing::warn!(stops, "calls are stopped: `tollgate stop list` tells which"),
     }
+}
+
+/// Where someone stands, as the metrics have it.
+fn level(Standing { rule, count, limit, used, held, reset, ends }: Standing) -> LimitLevel {
+    LimitLevel { limit: rule, count: count.label(), scale: count.scale(), capacity: limit, used, held, reset, ends }
 }
 
 impl Drop for Running {

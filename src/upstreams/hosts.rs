@@ -77,6 +77,7 @@ mod tests {
             credentials: Credentials::default(),
             ca: None,
             health: Health::Off,
+            quotas: Vec::new(),
         }
     }
 

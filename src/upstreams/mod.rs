@@ -173,6 +173,12 @@ impl Upstream {
         Arc::new(Self { credentials, ..self })
     }
 
+    /// When it is left alone for a while.
+    #[must_use]
+    pub const fn health(&self) -> &crate::config::upstreams::Health {
+        &self.config.health
+    }
+
     /// Where its calls to `service` go.
     #[must_use]
     pub fn endpoint(&self, service: &Service) -> Option<&Arc<Endpoint>> {

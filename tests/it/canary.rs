@@ -24,7 +24,9 @@ const USERS: usize = 200;
 /// Two regions, and a gateway, by the same clock: signatures are of their time.
 async fn by(clock: &ManualClock, yaml: String) -> World {
     let emulator = Options { clock: Clock::Manual(clock.clone()), ..Options::default() };
-    World::build(Setting { yaml, emulator, second: true, clock: Some(clock.clone()), ..Setting::default() }).await
+    // Nothing but the canary's rule is to keep calls from it.
+    let upstream = "health: off".to_owned();
+    World::build(Setting { yaml, emulator, upstream, second: true, clock: Some(clock.clone()), ..Setting::default() }).await
 }
 
 fn routes(promote: &str) -> String {
@@ -202,6 +204,16 @@ async fn what_is_of_the_clients_making_or_the_gateways_is_nothing_against_a_cana
     let [canary, baseline] = ["canary", "baseline"].map(|side| &told["canaries"][0][side]);
     assert_eq!((&canary["failed"], &baseline["failed"]), (&json!(0), &json!(0)), "{told}");
     assert_eq!(canary["calls"].as_u64().unwrap() + baseline["calls"].as_u64().unwrap(), 40, "what was refused here went nowhere: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_is_spared_because_its_upstream_is_ill_is_stepped_back_all_the_same() {
+    let rule = "steps: [50%], window: 5m, min_requests: 20";
+    let world = World::build(Setting { yaml: routes(rule), second: true, ..Setting::default() }).await;
+    let users = Users::of(&world, CONVERSE);
+    second(&world).inject(Fault::Status { status: 503, times: None }, 10_000);
+    assert!(users.call(&world, 150).await.len() < 20, "it is left alone after a few failures");
+    until(&world, 0.0).await;
 }
 
 async fn canaries(world: &World) -> (StatusCode, Value) {

@@ -118,6 +118,21 @@ async fn nothing_is_tried_again_once_the_client_has_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_names_no_model_stays_where_it_is() {
+    let world = pair("").await;
+    for ask in [
+        Ask::post("/guardrails", r#"{"name":"a"}"#).header("aws-endpoint-prefix", "bedrock"),
+        Ask::get("/foundation-models").header("aws-endpoint-prefix", "bedrock"),
+        Ask::post("/guardrail/g/version/1/apply", r#"{"source":"INPUT","content":[]}"#),
+    ] {
+        world.emulator.inject(status(500), 1);
+        let answer = call(&world, Way::Http1, &ask.token(&world.token)).await;
+        assert_eq!(answer.status, 500);
+    }
+    assert_eq!(asked(&world), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_no_region_answers_the_last_refusal_is_the_clients() {
     let world = pair("").await;
     world.emulator.inject(status(503), 1);
@@ -226,7 +241,7 @@ async fn a_silent_stream_ends_by_an_exception_behind_a_whole_event() {
         let (got, end) = incoming.rest().await;
         assert_eq!(end, Ok(()), "{way:?}");
         let text = String::from_utf8_lossy(&got).into_owned();
-        assert!(text.contains("modelTimeoutException") && text.contains("no event for 300ms"), "{way:?} {text}");
+        assert!(text.contains("internalServerException") && text.contains("no event for 300ms"), "{way:?} {text}");
         // Before the first event, it is a refusal like any other.
         let answer = call(&world, way, &ask.fault("hang")).await;
         assert_eq!(answer.status, 504);

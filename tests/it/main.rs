@@ -51,6 +51,7 @@ mod settled;
 mod stops;
 mod streams;
 mod systemd;
+mod throttled;
 mod traces;
 mod upstream;
 mod wire;

@@ -66,6 +66,8 @@ pub(crate) struct Dir(PathBuf);
 pub(crate) struct Setting {
     /// More of gateway.yaml: whole top-level keys.
     pub(crate) yaml: String,
+    /// More keys of the upstream.
+    pub(crate) upstream: String,
     /// The emulator's options, address and credentials apart.
     pub(crate) emulator: Options,
     /// Whether the gateway reaches the emulator over TLS.
@@ -166,13 +168,12 @@ impl World {
             UpstreamTls::Plain => format!("http://{}", emulator.address()),
             _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
         };
-        let second = match setting.second {
-            true => Some(Emulator::start(Options { region: Some("us-west-2".to_owned()), clock, ..Options::default() }).await.unwrap()),
-            false => None,
-        };
+        let elsewhere = Options { region: Some("us-west-2".to_owned()), clock, ..Options::default() };
+        let second = if setting.second { Some(Emulator::start(elsewhere).await.unwrap()) } else { None };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
         let endpoints = [Some(endpoint), second.as_ref().map(|second| format!("http://{}", second.address()))];
-        let text = base(&setting.yaml, &endpoints, ca, &jwt());
+        let keys: Vec<&str> = [ca, &setting.upstream].into_iter().filter(|keys| !keys.is_empty()).collect();
+        let text = base(&setting.yaml, &endpoints, &keys.join(", "), &jwt());
         let gateway = start_at(&text, &dir, setting.clock.map_or(Clock::System, Clock::Manual));
         let (plain, tls) = (gateway.listeners()[0], gateway.listeners()[1]);
         let now = SystemTime::now();

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use super::super::limits::{Bound, Calendar, Count, Every, Matching, Measure, PERIODS, Rule, Tier, Wait, Weights, scaled_burst};
+use super::super::upstreams::Quota;
 use super::{Section, Shown};
 use crate::domain::{Glob, Usd};
 
 impl Shown for Rule {
     fn shown(&self) -> Value {
-        let Self { name, count, bound, per, of, tiers, measure, reserve, warn_at, cut, shadow, unpriced, wait } = self;
+        let Self { name, count, bound, per, of, tiers, measure, reserve, warn_at, cut, shadow, unpriced, wait, account: _ } = self;
         let Matching { tenants, users, groups, models, services, routes } = of;
         let (is_tokens, is_usd) = (*count == Count::Tokens, *count == Count::Usd);
         let used_up = is_tokens || is_usd;
@@ -23,13 +24,7 @@ impl Shown for Rule {
         let section = if is_tokens { with_measure(section, measure) } else { section };
         let section = section.some("reserve", used_up.then_some(reserve)).list("warn_at", &warn_at).some("cut", used_up.then_some(cut));
         let section = section.some("unpriced", is_usd.then_some(if *unpriced { "allow" } else { "refuse" }).as_ref());
-        let section = match wait {
-            None => section,
-            Some(Wait { time, queue, shares }) => {
-                section.with("wait", time).with("queue", &u64::from(*queue)).filled("shares", &by_name(shares))
-            }
-        };
-        section
+        with_wait(section, wait.as_ref())
             .list("tenants", tenants)
             .list("users", users)
             .list("groups", groups)
@@ -38,6 +33,33 @@ impl Shown for Rule {
             .list("routes", routes)
             .with("shadow", shadow)
             .done()
+    }
+}
+
+/// An account's quota, as an upstream has it.
+impl Shown for Quota {
+    fn shown(&self) -> Value {
+        let Self { models, counts_as, tpm, rpm, tpd, burndown, reserve, headroom, wait } = self;
+        let granted = |count, amount: &Option<u64>| amount.map(|amount| number(count, amount));
+        let section = Section::default()
+            .list("models", models)
+            .some("counts_as", counts_as.as_ref())
+            .some("tpm", granted(Count::Tokens, tpm).as_ref())
+            .some("rpm", granted(Count::Requests, rpm).as_ref())
+            .some("tpd", granted(Count::Tokens, tpd).as_ref())
+            .filled("burndown", &by_name(burndown))
+            .some("reserve", reserve.as_ref())
+            .with("headroom", &format!("{headroom}%"));
+        with_wait(section, wait.as_ref()).done()
+    }
+}
+
+fn with_wait(section: Section, wait: Option<&Wait>) -> Section {
+    match wait {
+        None => section,
+        Some(Wait { time, queue, shares }) => {
+            section.with("wait", time).with("queue", &u64::from(*queue)).filled("shares", &by_name(shares))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Section, Shown};
 impl Shown for Upstream {
     fn shown(&self) -> Value {
         // The name is the key that it stands under.
-        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca, health } = self;
+        let Self { name: _, region, endpoint, fips, dual_stack, credentials, ca, health, quotas } = self;
         let credentials = match credentials {
             Credentials::Base(base) => found(base),
             Credentials::Role(role) => Some(assumed(role)),
@@ -28,6 +28,7 @@ impl Shown for Upstream {
             .some("credentials", credentials.as_ref())
             .some("ca", ca.as_ref())
             .with("health", health)
+            .list("quotas", quotas)
             .done()
     }
 }

@@ -97,6 +97,12 @@ pub(super) fn quota_of_tier(value: &Value<'_>, count: Count, every: Every) -> Ch
     }
 }
 
+/// A plain number, in units of account. `what` it is of.
+pub(in super::super) fn quota_units(value: &Value<'_>, count: Count) -> Checked<u64> {
+    let form = Form { what: "quota", count, value };
+    form.units(&value.written().unwrap_or_default(), &format!("{}, as in `144000000`", form.number()))
+}
+
 /// The burst of a rate.
 pub(super) fn burst(value: &Value<'_>, count: Count) -> Checked<u64> {
     let form = Form { what: "burst", count, value };

@@ -16,6 +16,12 @@ pub enum Measure {
     },
 }
 
+impl Default for Measure {
+    fn default() -> Self {
+        Self::Weights(Weights::default())
+    }
+}
+
 /// What a token of each kind counts, in thousandths: 0 to 1,000,000. Default 1,000 each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights {

@@ -49,6 +49,7 @@ impl FromValue for Rule {
             shadow: shadow?,
             unpriced: unpriced?,
             wait: wait?,
+            account: None,
         })
     }
 }
@@ -71,7 +72,7 @@ pub(super) fn only<'a>(map: &mut Map<'a>, key: &'static str, fits: bool, message
 }
 
 /// A whole number of these.
-fn within(value: &Value<'_>, range: RangeInclusive<u32>) -> Checked<u64> {
+pub(in super::super) fn within(value: &Value<'_>, range: RangeInclusive<u32>) -> Checked<u64> {
     let number = u64::from_value(value)?;
     if (u64::from(*range.start())..=u64::from(*range.end())).contains(&number) {
         return Ok(number);
@@ -80,7 +81,7 @@ fn within(value: &Value<'_>, range: RangeInclusive<u32>) -> Checked<u64> {
 }
 
 /// A mapping of patterns of names to whole numbers, in the order of the file: `what` says of what.
-pub(super) fn by_name(value: &Value<'_>, what: &str, range: &RangeInclusive<u32>) -> Checked<Vec<(Glob, u32)>> {
+pub(in super::super) fn by_name(value: &Value<'_>, what: &str, range: &RangeInclusive<u32>) -> Checked<Vec<(Glob, u32)>> {
     let map = value.map()?;
     if map.named().is_empty() {
         return value.refuse(format!("needs at least one {what}"));
@@ -127,9 +128,13 @@ fn passes_unpriced(value: &Value<'_>) -> Checked<bool> {
     }
 }
 
+/// Reads `wait`, `queue` and `shares`, of what anyone may wait for.
+pub(in super::super) fn queueing(map: &mut Map<'_>) -> Checked<Option<Wait>> {
+    wait(map, None, false)
+}
+
 /// Reads `wait`, `queue` and `shares`.
 fn wait(map: &mut Map<'_>, kind: Option<Kind>, shadow: bool) -> Checked<Option<Wait>> {
-    const LONGEST: Duration = Duration::from_mins(1);
     let value = map.value("wait");
     let waits = value.is_some();
     let queue = only(map, "queue", waits, "goes with `wait` only", "add `wait: 2s`, or remove it");
@@ -143,13 +148,19 @@ fn wait(map: &mut Map<'_>, kind: Option<Kind>, shadow: bool) -> Checked<Option<W
     if shadow {
         return value.refuse_key("a rule in shadow lets nobody wait", "remove it, or `shadow: true`");
     }
-    let time = match value.numeral() {
+    let time = patience(&value);
+    let queue = u32::try_from(queue?).unwrap_or(u32::MAX);
+    Ok(Some(Wait { time: time?, queue, shares: shares? }))
+}
+
+/// How long a call may wait.
+fn patience(value: &Value<'_>) -> Checked<Duration> {
+    const LONGEST: Duration = Duration::from_mins(1);
+    match value.numeral() {
         Numeral::Bare(0) | Numeral::WithUnit(0, _) => value.refuse_with("a wait of no time", "remove it: calls are then refused at once"),
-        Numeral::Bare(_) | Numeral::WithUnit(..) | Numeral::Other => match Duration::from_value(&value)? {
+        Numeral::Bare(_) | Numeral::WithUnit(..) | Numeral::Other => match Duration::from_value(value)? {
             time if time <= LONGEST => Ok(time),
             _ => value.refuse_with(format!("{} is too long", value.quoted()), "the longest is `60s`"),
         },
-    };
-    let queue = u32::try_from(queue?).unwrap_or(u32::MAX);
-    Ok(Some(Wait { time: time?, queue, shares: shares? }))
+    }
 }

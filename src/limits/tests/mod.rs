@@ -1,5 +1,6 @@
 //! The room as its callers see it, on a clock that stands still unless it is turned.
 
+mod account;
 mod admission;
 mod book;
 mod bounds;

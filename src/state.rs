@@ -21,6 +21,9 @@ pub use self::quotas::{QuotaLevel, UpstreamQuotas};
 pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
 pub use self::stops::{Stops, Subject};
 
+/// As operators are told of them.
+pub use crate::routes::{Canaries, CanaryLevel, Figures as CanaryFigures};
+
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, Quota, QuotaChange};
 use crate::firewall::{BodyMemory, Firewall, Requests};
@@ -29,7 +32,7 @@ use crate::limits::{Buckets, Grants, Limits, Now, Observer};
 use crate::policy::Policy;
 use crate::prices::{Prices, PricesError};
 use crate::record::{Metrics, RecordError, Recorder};
-use crate::routes::{Canaries, Routes};
+use crate::routes::Routes;
 use crate::upstreams::health::Healths;
 use crate::upstreams::{UpstreamError, Upstreams};
 

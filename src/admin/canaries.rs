@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::change::{self, Refused};
 use super::{Admin, Page, in_json};
 use crate::domain::rfc3339;
-use crate::routes::{CanaryLevel, Figures};
+use crate::state::{CanaryFigures, CanaryLevel};
 
 /// Which canary is to begin anew.
 #[derive(Deserialize)]
@@ -59,7 +59,7 @@ fn told(level: &CanaryLevel) -> Value {
     })
 }
 
-fn figures(figures: &Figures) -> Value {
+fn figures(figures: &CanaryFigures) -> Value {
     json!({ "calls": figures.calls, "failed": figures.failed, "first_token": figures.first_token() })
 }
 

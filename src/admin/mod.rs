@@ -45,8 +45,7 @@ use self::shown::Shown;
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::record::Metrics;
-use crate::routes::Canaries;
-use crate::state::{GrantBook, Live, StopBook};
+use crate::state::{Canaries, GrantBook, Live, StopBook};
 
 /// The admin listener's application: give it to `pingora::services::listening::Service::new`. Clones are the same one.
 #[derive(Clone)]

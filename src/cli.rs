@@ -1,6 +1,7 @@
 //! The command line. The only code that prints.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a command answers belongs on its standard streams")]
 
+mod canary;
 mod diff;
 mod explain;
 mod files;
@@ -84,6 +85,8 @@ enum Command {
     /// Say which one; `tollgate stop list` shows what is stopped, `tollgate stop lift` lifts it. It is kept in the
     /// ledger, over restarts.
     Stop(stop::Stop),
+    /// Show how far the canaries of a gateway that runs have come, or have one begin anew
+    Canary(canary::Canary),
     /// Show the prices of tokens: the whole table, or what prices one model
     Prices(prices::Asked),
     /// Show who used what and what it cost, from the ledger; also while a gateway writes it
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Diff(command) => return compared(command.run()),
         Command::Keys(command) => command.run(Clock::System.wall()).map(|said| say(&said)),
         Command::Limits(command) => command.run().map(|answer| print!("{answer}")),
+        Command::Canary(command) => command.run().map(|answer| print!("{answer}")),
         Command::Stop(command) => command.run().map(|answer| print!("{answer}")),
         Command::Prices(asked) => asked.run().map(|said| say(&said)),
         Command::Usage(command) => command.run(Clock::System.wall()).map(|answer| print!("{answer}")),

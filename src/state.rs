@@ -23,6 +23,9 @@ pub use self::quotas::{QuotaLevel, UpstreamQuotas};
 pub use self::stop_book::{MOST_PATTERNS, MOST_STOPS, Made, StopBook, TooMany};
 pub use self::stops::{Stops, Subject};
 
+/// As operators are told of them.
+pub use crate::routes::{Canaries, CanaryLevel, Figures as CanaryFigures};
+
 use crate::config::Config;
 use crate::domain::{Clock, LimitWarning, Quota, QuotaChange};
 use crate::firewall::{BodyMemory, Firewall, Requests};
@@ -93,6 +96,8 @@ pub struct Live {
     pub stops: Arc<Stops>,
     /// Where stops are made and lifted.
     pub stop_book: Arc<StopBook>,
+    /// How far each canary has come.
+    pub canaries: Arc<Canaries>,
     /// How each upstream is.
     pub healths: Arc<Healths>,
     /// The rules in force: what another process tells of quotas is theirs. None before the first.
@@ -132,12 +137,14 @@ impl Live {
         let stops = Arc::<Stops>::default();
         let stop_book = Arc::new(StopBook::new(Arc::clone(&recorder), Arc::clone(&stops), Arc::clone(&metrics), clock.clone()));
         stop_book.refresh().map_err(RecordError::from)?;
+        let canaries = Arc::new(Canaries::new(recorder.canaries().map_err(RecordError::from)?));
         Ok(Self {
             buckets: Buckets::new(BUCKETS, clock.monotonic()),
             grants,
             grant_book,
             stops,
             stop_book,
+            canaries,
             healths: Healths::new(),
             limits: ArcSwapOption::empty(),
             bodies: BodyMemory::new(config.firewall.body_memory),
@@ -186,7 +193,7 @@ impl Snapshot {
         policy.shadows().for_each(|rule| live.metrics.policy_shadow(rule));
         config.upstreams.iter().for_each(|upstream| live.metrics.upstream(&upstream.name));
         let routes = kept(|old, new| old.routes == new.routes)
-            .map_or_else(|| Arc::new(Routes::build(&config.routes)), |kept| Arc::clone(&kept.routes));
+            .map_or_else(|| Arc::new(Routes::build_among(&config.routes, &live.canaries)), |kept| Arc::clone(&kept.routes));
         routes.targets().for_each(|(route, target)| live.metrics.route_target(route, &target.name));
         let mirrored = routes.all().filter(|route| route.mirrored().is_some());
         mirrored.for_each(|route| live.metrics.mirror(&route.name));

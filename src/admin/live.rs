@@ -15,14 +15,14 @@ use crate::record::{Metrics, TenantFigures};
 /// Tenants in one answer: those that spent or asked most.
 const MOST_TENANTS: usize = 100;
 
-/// The figures at `now`, for a process that began at `started`, and some of what is stopped, with how much that is. It may take milliseconds.
+/// The figures at `now`, for a process that began at `started`, some of what is stopped, with how much that is, and how canaries stand. It may take milliseconds.
 pub(super) fn figures(
     metrics: &Metrics,
     shown: &Shown,
     unmet: &[Unmet],
     (stops, stopped): (Vec<Value>, usize),
-    started: SystemTime,
-    now: SystemTime,
+    canaries: Vec<Value>,
+    (started, now): (SystemTime, SystemTime),
 ) -> Value {
     let figures = metrics.figures();
     let mut total = TenantFigures::default();
@@ -71,6 +71,7 @@ pub(super) fn figures(
         ("unmet", json!(unmet)),
         ("stops", stops.into()),
         ("stopped", stopped.into()),
+        ("canaries", canaries.into()),
         ("in_flight", figures.in_flight.into()),
         ("overhead", json!({ "bounds": figures.overhead.bounds, "counts": figures.overhead.counts })),
         ("refusals", object(figures.refusals.into_iter().map(|(reason, count)| (reason, count.into()))).into()),

@@ -1,10 +1,11 @@
 //! What an operator asks the gateway: its metrics, whether it lives, whether it is ready, what it does now, what was used, what is configured. Served on
 //! a listener of its own, for programs and, at `/`, for people.
 //!
-//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), what is stopped ([`stops`]), whether it is in
-//! service ([`drain`]) and the configuration ([`reload`]), which no browser may do; no answer holds a secret; what waits for a disk or takes long happens off
+//! Invariants: no client reaches it; it answers GET and HEAD, and changes nothing but grants ([`grants`]), what is stopped ([`stops`]), canaries that
+//! begin anew ([`canaries`]), whether it is in service ([`drain`]) and the configuration ([`reload`]), which no browser may do; no answer holds a secret; what waits for a disk or takes long happens off
 //! the threads that serve.
 
+mod canaries;
 mod change;
 mod drain;
 mod grants;
@@ -44,7 +45,7 @@ use self::shown::Shown;
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::record::Metrics;
-use crate::state::{GrantBook, Live, StopBook};
+use crate::state::{Canaries, GrantBook, Live, StopBook};
 
 /// The admin listener's application: give it to `pingora::services::listening::Service::new`. Clones are the same one.
 #[derive(Clone)]
@@ -57,6 +58,7 @@ pub struct Admin {
     /// None without a ledger.
     book: Option<Arc<GrantBook>>,
     stop_book: Arc<StopBook>,
+    canaries: Arc<Canaries>,
     /// Who is asked to reload; nobody where there is none.
     reloads: Option<mpsc::Sender<Asked>>,
     /// None where nothing is served.
@@ -75,6 +77,7 @@ impl Admin {
             shown: Arc::new(ArcSwap::from_pointee(Shown::of(config))),
             book: live.grant_book.clone(),
             stop_book: Arc::clone(&live.stop_book),
+            canaries: Arc::clone(&live.canaries),
             reloads: None,
             service: None,
         }
@@ -123,6 +126,7 @@ impl Admin {
             Page::Limits => self.limits(query, &shown),
             Page::Grants => self.grants(query).await,
             Page::Stops => self.stops(query),
+            Page::Canaries => in_json(StatusCode::OK, &json!({ "canaries": self.canaries() })),
             // What asks for it by POST never comes here.
             Page::Reload => in_json(StatusCode::OK, &json!({ "version": shown.version, "refused": self.readiness.remarked().as_deref() })),
             Page::Drain => self.drain(),
@@ -142,8 +146,8 @@ impl Admin {
     async fn figures(&self, shown: Arc<Shown>) -> Response<Vec<u8>> {
         let (metrics, unmet) = (Arc::clone(&self.metrics), self.readiness.check().err().unwrap_or_default());
         let (started, now) = (self.started, self.clock.wall());
-        let stopped = self.stopped();
-        apart(move || in_json(StatusCode::OK, &live::figures(&metrics, &shown, &unmet, stopped, started, now))).await
+        let (stopped, canaries) = (self.stopped(), self.canaries());
+        apart(move || in_json(StatusCode::OK, &live::figures(&metrics, &shown, &unmet, stopped, canaries, (started, now)))).await
     }
 
     async fn usage(&self, query: Option<&str>, shown: &Shown) -> Response<Vec<u8>> {
@@ -201,6 +205,8 @@ impl ServeHttp for Admin {
             self.change_grants(session).await.unwrap_or_else(Refused::answer)
         } else if stops::is_change(request) {
             self.change_stops(session).await.unwrap_or_else(Refused::answer)
+        } else if canaries::is_change(request) {
+            self.change_canaries(session).await.unwrap_or_else(Refused::answer)
         } else if reload::is_reload(request) {
             self.reload(request).await
         } else if drain::is_change(request) {
@@ -240,6 +246,8 @@ enum Page {
     Grants,
     /// What is stopped.
     Stops,
+    /// How far canaries have come.
+    Canaries,
     /// Whether it is in service.
     Drain,
     /// What is in force.
@@ -254,13 +262,14 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Home,
         Self::Figures,
         Self::Usage,
         Self::Limits,
         Self::Grants,
         Self::Stops,
+        Self::Canaries,
         Self::Drain,
         Self::Config,
         Self::Reload,
@@ -277,6 +286,7 @@ impl Page {
             Self::Limits => "/limits",
             Self::Grants => "/limits/grants",
             Self::Stops => "/stops",
+            Self::Canaries => "/canaries",
             Self::Drain => "/drain",
             Self::Config => "/config",
             Self::Reload => "/reload",
@@ -289,7 +299,7 @@ impl Page {
     /// The methods that it answers.
     const fn methods(self) -> &'static str {
         match self {
-            Self::Grants | Self::Reload => "GET, HEAD, POST",
+            Self::Grants | Self::Canaries | Self::Reload => "GET, HEAD, POST",
             Self::Stops | Self::Drain => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
@@ -303,6 +313,7 @@ impl Page {
             | Self::Limits
             | Self::Grants
             | Self::Stops
+            | Self::Canaries
             | Self::Drain
             | Self::Config
             | Self::Reload

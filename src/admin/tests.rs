@@ -115,6 +115,7 @@ async fn another_path_names_those_that_there_are() {
             "/limits",
             "/limits/grants",
             "/stops",
+            "/canaries",
             "/drain",
             "/config",
             "/reload",

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod places;
+mod promote;
 mod reach;
 mod stages;
 mod steps;
@@ -18,6 +19,7 @@ use crate::domain::Glob;
 
 pub use self::conditions::Conditions;
 pub use self::places::{Failover, Mirror, Model, Place, Places, Target};
+pub use self::promote::Promote;
 pub use self::stages::Stage;
 pub use self::steps::{Drain, OnDisconnect, Retries, Timeouts};
 pub use super::limits::Rate;
@@ -93,7 +95,7 @@ impl Route {
             name: name.into(),
             stages: Vec::new(),
             when: Conditions::default(),
-            places: Places { to: vec![Target { place, weight: 1 }], failover: Vec::new(), mirror: None },
+            places: Places { to: vec![Target { place, weight: 1, promote: None }], failover: Vec::new(), mirror: None },
             sticky: None,
             chosen_by: None,
             retries: Retries::default(),

@@ -3,6 +3,7 @@
 //! A type lives here only when one room makes it and another reads it; everything else stays in its room.
 
 mod call;
+mod canary;
 mod canonical_path;
 mod causes;
 mod client_certificate;
@@ -27,6 +28,7 @@ mod trace;
 mod usage;
 
 pub use call::{Asked, Call};
+pub use canary::KeptCanary;
 pub use canonical_path::CanonicalPath;
 pub use causes::causes;
 pub use client_certificate::ClientCertificate;

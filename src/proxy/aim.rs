@@ -16,6 +16,8 @@ pub(super) struct Aim {
     pub(super) target: Arc<Target>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) endpoint: Arc<Endpoint>,
+    /// What the route chose, of what the rules allow.
+    pub(super) chosen: Arc<Target>,
     /// What it may be sent to, in order; the first is aimed at.
     left: Order,
     tenant: Arc<str>,
@@ -53,8 +55,8 @@ impl Aim {
         }
         let Some(target) = allowed.first().cloned() else { return Err(nowhere()) };
         let (upstream, endpoint) = place(snapshot, &target, shot.call)?;
-        let mut aim =
-            Self { target, upstream, endpoint, left: allowed, tenant: Arc::clone(&principal.tenant), named: shot.call.model.clone() };
+        let (chosen, tenant, named) = (Arc::clone(&target), Arc::clone(&principal.tenant), shot.call.model.clone());
+        let mut aim = Self { target, upstream, endpoint, chosen, left: allowed, tenant, named };
         aim.name(shot)?;
         Ok(aim)
     }

@@ -13,7 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::exchange::{Exchange, Progress, Trial};
-use super::{answer, refuse, send, settle, steer};
+use super::{answer, canary, refuse, send, settle, steer};
 use crate::domain::{Reason, Rejection};
 use crate::record::{Attempt, Tried};
 use crate::reply::is_stream;
@@ -260,6 +260,7 @@ fn is_upstreams(error: &Error) -> bool {
 
 /// Ends the try, and writes down what it was.
 fn give_up(exchange: &mut Exchange, outcome: Attempt, status: Option<u16>, id: Option<&HeaderValue>) {
+    canary::given_up(exchange, outcome);
     let (measured, cost) = settle::measure_try(exchange, outcome);
     settle::settle_quota(exchange, &measured, cost);
     let now = exchange.elapsed();

@@ -7,6 +7,7 @@ mod aim;
 mod answer;
 mod app;
 mod body;
+mod canary;
 mod cut;
 mod dial;
 mod exchange;

@@ -5,6 +5,7 @@ use http::{HeaderValue, Method, Version};
 use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
+use super::canary;
 use super::exchange::Exchange;
 use super::head;
 use super::settle::{self, Client};
@@ -59,6 +60,7 @@ pub(super) fn report(exchange: &mut Exchange, head: &Head<'_>, error: Option<&Er
     let client = if left || torn { Client::Left } else { Client::Stayed };
     let (measured, cost) = settle::measure(exchange, ended, client);
     settle::settle(exchange, &measured, cost, client);
+    canary::ended(exchange, client, &measured);
     let progress = &exchange.progress;
     let admitted = exchange.admitted.as_ref();
     let call = exchange.known.call.as_deref();

@@ -2,6 +2,7 @@
 //!
 //! The children of a family with a closed set are made once and kept in arrays, so that counting hashes no label and takes no lock.
 
+mod canaries;
 mod figures;
 mod health;
 mod levels;
@@ -16,6 +17,8 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use self::canaries::Canaries;
+pub use self::canaries::CanaryShare;
 pub use self::figures::{Distribution, Figures};
 use self::health::Health;
 pub use self::health::UpstreamLevel;
@@ -81,6 +84,7 @@ pub struct Metrics {
     limits: Limits,
     stops: IntGaugeVec,
     health: Health,
+    canaries: Canaries,
     /// What is asked where upstreams' accounts stand.
     quotas: Mutex<Option<Box<quotas::Read>>>,
     config_version: GaugeVec,
@@ -184,6 +188,7 @@ impl Metrics {
             limits: Limits::build(&families),
             stops: levels::stops(&families),
             health: Health::build(&families),
+            canaries: Canaries::build(&families),
             quotas: Mutex::default(),
             config_version: families.register(known_good(GaugeVec::new(
                 Opts::new("tollgate_config_version_info", "Always 1; the label begins the SHA-256 of the configuration that is served."),
@@ -292,6 +297,7 @@ impl Metrics {
             sample.take();
         }
         self.health.take();
+        self.canaries.take();
         self.credential_expiry.reset();
         for (upstream, expiry) in self.expiries.lock().iter() {
             let left = match expiry.duration_since(now) {

@@ -38,7 +38,7 @@ pub use self::error::RecordError;
 pub use self::labels::{Attempt, Connection, KeyFetch, Level, Mirrored, Reload, StsCall, Unheard};
 pub use self::ledger::{By, KeptGrant, LedgerError, StopsWatch, UsageQuery, UsageRow, usage};
 pub use self::ledger::{Compared, Counted, InvocationLogs, ReconcileError, Reconciliation, UnreadableLog, reconcile};
-pub use self::metrics::{Distribution, Figures, InFlight, LimitLevel, Metrics, QuotaLevel, UpstreamLevel};
+pub use self::metrics::{CanaryShare, Distribution, Figures, InFlight, LimitLevel, Metrics, QuotaLevel, UpstreamLevel};
 pub use self::tenants::TenantFigures;
 pub use self::warning::amount;
 
@@ -47,7 +47,7 @@ use self::ledger::Ledger;
 use self::traces::Traces;
 use self::webhook::Webhook;
 use crate::config::record::Record;
-use crate::domain::{Clock, Grant, LimitWarning, Quota, QuotaChange, QuotaElsewhere, Stop, Stopped, Trace};
+use crate::domain::{Clock, Grant, KeptCanary, LimitWarning, Quota, QuotaChange, QuotaElsewhere, Stop, Stopped, Trace};
 
 /// How long a shutdown waits for the access log's destination, and again for the ledger's file, to take what is left.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -219,6 +219,22 @@ impl Recorder {
     /// Where there is no ledger, or it can't be written.
     pub fn lift(&self, what: Stopped) -> Result<bool, LedgerError> {
         self.ledger.as_ref().ok_or(LedgerError::Absent)?.lift(what)
+    }
+
+    /// How far canaries had come, the latest first; nothing without a ledger. It waits for the disk.
+    ///
+    /// # Errors
+    /// Where the ledger can't be read.
+    pub fn canaries(&self) -> Result<Vec<KeptCanary>, LedgerError> {
+        self.ledger.as_ref().map_or_else(|| Ok(Vec::new()), Ledger::canaries)
+    }
+
+    /// Keeps how far a canary has come, in place of what was kept of its route. It waits until that is on the disk, for seconds at most.
+    ///
+    /// # Errors
+    /// Where there is no ledger, or it can't be written.
+    pub fn keep_canary(&self, canary: KeptCanary) -> Result<(), LedgerError> {
+        self.ledger.as_ref().ok_or(LedgerError::Absent)?.keep_canary(canary)
     }
 
     /// Looks at the stops that the ledger keeps; none without a ledger.

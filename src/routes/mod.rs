@@ -3,6 +3,7 @@
 //! The first route that matches a call gives its targets, in the order to try them, and how long each step may take. Knows names of upstreams, nothing
 //! of hosts; and names of models, nothing of requests.
 
+mod canary;
 mod choice;
 mod matching;
 mod target;
@@ -10,7 +11,7 @@ mod target;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use smallvec::SmallVec;
@@ -21,6 +22,7 @@ use self::matching::{Facts, Matching, model_of};
 use crate::config::routes::{ChosenBy, Drain, OnDisconnect, Place, Retries, Route as Config, Sticky, Testers, Timeouts, Variant};
 use crate::domain::{Call, Principal, Reason, Rejection, lower_case};
 
+pub use self::canary::{Canaries, Canary, CanaryLevel, Figures, Outcome, Share, Side, Step, Why};
 pub use self::target::{Target, Weight};
 
 /// What a route is found by.
@@ -61,6 +63,8 @@ pub struct Route {
     sticky: Option<Sticky>,
     chosen_by: Option<ChosenBy>,
     mirror: Option<(Arc<Target>, u32)>,
+    /// Which target of the choice has a share that grows by itself.
+    canary: Option<(usize, Arc<Canary>)>,
     /// Whether some target gives the model a name of its own.
     renames: bool,
 }
@@ -77,13 +81,20 @@ pub enum ChosenAs {
 }
 
 impl Route {
-    fn new(config: &Config, variant: Variant, outlive: Option<Outlive>) -> Self {
+    fn new(config: &Config, variant: Variant, outlive: Option<Outlive>, canary: Option<&Arc<Canary>>) -> Self {
         let Variant { stage, places } = variant;
-        let targets: Vec<Arc<Target>> = places.to.iter().map(|target| Arc::new(Target::new(&target.place, target.weight))).collect();
+        let canary = canary.and_then(|canary| Some((places.to.iter().position(|target| target.promote.is_some())?, Arc::clone(canary))));
+        let weights: Vec<u32> = places.to.iter().map(|target| target.weight).collect();
+        let weights = match &canary {
+            Some((at, canary)) => Weight::beside(&weights, *at, canary.share()),
+            None => weights.into_iter().map(Weight::new).collect(),
+        };
+        let targets = places.to.iter().zip(weights).map(|(target, weight)| Arc::new(Target::new(&target.place, weight)));
+        let targets: Vec<Arc<Target>> = targets.collect();
         let shared = |place: &Place| places.to.iter().position(|target| target.place == *place).and_then(|at| targets.get(at));
         let after = |chosen| {
             let chain = places.after(chosen).into_iter();
-            chain.map(|(_, place)| shared(&place).map_or_else(|| Arc::new(Target::new(&place, 0)), Arc::clone)).collect()
+            chain.map(|(_, place)| shared(&place).map_or_else(|| Arc::new(Target::new(&place, Weight::new(0))), Arc::clone)).collect()
         };
         let after: Box<[Box<[Arc<Target>]>]> = (0..targets.len()).map(after).collect();
         Self {
@@ -97,7 +108,8 @@ impl Route {
             matching: Matching::new(stage, &config.when),
             sticky: config.sticky.clone(),
             chosen_by: config.chosen_by.clone(),
-            mirror: places.mirror.map(|mirror| (Arc::new(Target::new(&mirror.place, 0)), mirror.share)),
+            mirror: places.mirror.map(|mirror| (Arc::new(Target::new(&mirror.place, Weight::new(0))), mirror.share)),
+            canary,
         }
     }
 
@@ -159,6 +171,20 @@ impl Route {
         self.choice.targets().zip(self.after.iter().map(|after| &**after))
     }
 
+    /// A try at `target` came to `outcome`: for the canary, where there is one and the target is it or one of those that it is compared with.
+    pub fn saw(&self, target: &Arc<Target>, outcome: Outcome, now: Instant) {
+        let Some((canary, rule)) = &self.canary else { return };
+        if let Some(at) = self.choice.targets().position(|drawn| Arc::ptr_eq(drawn, target)) {
+            rule.saw(if at == *canary { Side::Canary } else { Side::Baseline }, outcome, now);
+        }
+    }
+
+    /// The canary of the route, where it has one.
+    #[must_use]
+    pub fn canary(&self) -> Option<&Arc<Canary>> {
+        self.canary.as_ref().map(|(_, canary)| canary)
+    }
+
     /// Where copies go, and of how many of a million calls.
     #[must_use]
     pub fn mirrored(&self) -> Option<(&Arc<Target>, u32)> {
@@ -206,12 +232,20 @@ impl Routes {
     /// Builds the routes of a checked configuration.
     #[must_use]
     pub fn build(routes: &[Config]) -> Self {
+        Self::build_among(routes, &Canaries::default())
+    }
+
+    /// The same with canaries that go on where one of `canaries` has the same rule. Those that are new are not among them before
+    /// [`Canaries::follow`].
+    #[must_use]
+    pub fn build_among(routes: &[Config], canaries: &Canaries) -> Self {
         let mut stages: Vec<Arc<str>> = routes.iter().flat_map(|route| &route.stages).map(|stage| Arc::clone(&stage.name)).collect();
         stages.sort_unstable();
         stages.dedup();
         let variants = |route: &Config| {
-            let outlive = Outlive::of(route.on_disconnect);
-            route.variants().into_iter().map(|variant| Arc::new(Route::new(route, variant, outlive.clone()))).collect::<Vec<_>>()
+            let (outlive, canary) = (Outlive::of(route.on_disconnect), canaries.of(route));
+            let at = |variant| Arc::new(Route::new(route, variant, outlive.clone(), canary.as_ref()));
+            route.variants().into_iter().map(at).collect::<Vec<_>>()
         };
         Self { routes: routes.iter().flat_map(variants).collect(), stages: stages.into() }
     }
@@ -246,6 +280,11 @@ impl Routes {
         let facts = Facts::of(asking, model.as_deref());
         let found = self.routes.iter().find(|route| route.matching.check(&facts).is_ok());
         found.ok_or_else(|| Rejection::new(Reason::UnknownService, "no route matches this call"))
+    }
+
+    /// Every canary, once for each stage of its route.
+    pub fn canaries(&self) -> impl Iterator<Item = &Arc<Canary>> {
+        self.routes.iter().filter_map(|route| route.canary())
     }
 
     /// Every route, at each of its stages.

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Config as Gateway;
 use crate::domain::{Asked, Method, Service};
 
-fn configured(routes: &str) -> Vec<Config> {
+pub(super) fn configured(routes: &str) -> Vec<Config> {
     let text = format!(
         "listeners: [{{ address: 127.0.0.1:1 }}]\nidentity: [anonymous: {{ tenant: x }}]\n\
          upstreams: {{ use1: {{ region: us-east-1 }}, usw2: {{ region: us-west-2 }}, euw1: {{ region: eu-west-1 }} }}\nroutes:\n{routes}"
@@ -18,7 +18,7 @@ fn configured(routes: &str) -> Vec<Config> {
     Gateway::parse(&text, Path::new("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults}")).routes
 }
 
-fn routes(routes: &str) -> Routes {
+pub(super) fn routes(routes: &str) -> Routes {
     Routes::build(&configured(routes))
 }
 

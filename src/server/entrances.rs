@@ -13,7 +13,8 @@ use super::Works;
 use crate::admin::Admin;
 use crate::config::listeners::Listener as Config;
 use crate::listeners::{Connection, Entrance, Idleness, Listener, Prepared, Slots};
-use crate::record::{Level, UpstreamLevel};
+use crate::record::{CanaryShare, Level, UpstreamLevel};
+use crate::routes::CanaryLevel;
 use crate::upstreams::health::HealthLevel;
 
 /// How often is looked whether a connection of a listener that is gone carries no request any more.
@@ -156,6 +157,11 @@ impl Works {
         self.live.metrics.health(move || {
             let level = |HealthLevel { upstream, ejected, throttled, ejections }| UpstreamLevel { upstream, ejected, throttled, ejections };
             healths.levels(clock.monotonic()).into_iter().map(level).collect()
+        });
+        let (canaries, clock) = (Arc::clone(&self.live.canaries), self.live.clock.clone());
+        self.live.metrics.canaries(move || {
+            let share = |CanaryLevel { route, target, share, ups, backs, .. }| CanaryShare { route, target, share, ups, backs };
+            canaries.levels(clock.monotonic()).into_iter().map(share).collect()
         });
     }
 }

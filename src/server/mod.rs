@@ -1,6 +1,7 @@
 //! The process: sockets, rooms and background tasks put together, changed while it runs, and taken apart again without losing a request.
 
 mod bounds;
+mod canaries;
 mod drain;
 mod entrances;
 mod follow;
@@ -169,6 +170,7 @@ impl Running {
         works.sample();
         works.keep_fresh();
         works.keep_stops_fresh();
+        works.promote_canaries();
         works.listen_to_the_other();
         let tended: Vec<Tended> = What::all(&snapshot).into_iter().map(|what| works.tend(what)).collect();
         for tended in &tended {
@@ -264,6 +266,7 @@ impl Works {
             let shown = |of: state::QuotaLevel| QuotaLevel { upstream: of.upstream, model: of.model, level: level(of.standing) };
             quotas.levels(Now::of(&clock)).into_iter().map(shown).collect()
         });
+        live.canaries.follow(&snapshot.routes, live.now(), live.clock.wall());
         live.healths.follow(&config.upstreams);
         live.metrics.config_loaded(&config.version, live.clock.wall());
         self.page.show(config);
@@ -277,6 +280,15 @@ fn warn_of(config: &Config, live: &Live) {
     }
     if !live.recorder.has_ledger() && config.limits.iter().any(|rule| matches!(rule.bound, Bound::Quota { .. })) {
         tracing::warn!("quotas begin anew at each start: name a file for them in gateway.yaml as `record.ledger`");
+    }
+    for route in config.routes.iter().filter(|_| !live.recorder.has_ledger()) {
+        if route.places.to.iter().any(|target| target.promote.is_some()) {
+            let route = &*route.name;
+            tracing::warn!(
+                route,
+                "the canary begins anew at each start, even if it was stepped back: name a file for it as `record.ledger`"
+            );
+        }
     }
     match live.stops.all().len() {
         0 => {}

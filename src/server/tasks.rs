@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::Works;
+use super::{Works, canaries};
 use crate::admin::{Condition, Readiness, credentials_of};
 use crate::identity::{IssuedKeys, Keyring, Look, Renewal};
 use crate::record::{KeyFetch, Metrics, StsCall};
@@ -232,6 +232,12 @@ impl Works {
                 failing = looked.is_err();
             }
         });
+    }
+
+    /// Canaries step up, and back.
+    pub(super) fn promote_canaries(&self) {
+        let live = Arc::clone(&self.live);
+        self.spawn(async move { canaries::promote(&live).await });
     }
 
     /// Runs `task` until everything ends.

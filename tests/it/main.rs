@@ -14,6 +14,7 @@ mod authorizer;
 mod bill;
 mod binary;
 mod bodies;
+mod canary;
 mod certificates;
 mod client;
 mod connections;

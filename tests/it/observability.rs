@@ -24,6 +24,9 @@ fn file(name: &str) -> String {
 async fn busy_world() -> World {
     let world = world(
         "limits: [{ name: rpm, count: requests, rate: 1/hour, burst: 2, per: [tenant], tenants: [limited] }]\n\
+         routes:\n\
+         - { name: grows, models: [never], to: [{ upstream: emulator }, { name: new, upstream: emulator, model: amazon.nova-pro-v1:0, promote: { steps: [5%] } }] }\n\
+         - { name: everything, to: [{ upstream: emulator }] }\n\
          policy: [{ name: trial, shadow: true, models: { deny: ['*'] } }]\n\
          record: { access_log: off, ledger: ledger.sqlite }",
     )

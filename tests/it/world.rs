@@ -162,12 +162,13 @@ impl World {
                 key_pem: Secret::new(certificate.key),
             });
         }
+        let clock = options.clock.clone();
         let emulator = Emulator::start(options).await.unwrap();
         let endpoint = match setting.upstream_tls {
             UpstreamTls::Plain => format!("http://{}", emulator.address()),
             _ => format!("https://localhost:{}", emulator.tls_address().unwrap().port()),
         };
-        let elsewhere = Options { region: Some("us-west-2".to_owned()), ..Options::default() };
+        let elsewhere = Options { region: Some("us-west-2".to_owned()), clock, ..Options::default() };
         let second = if setting.second { Some(Emulator::start(elsewhere).await.unwrap()) } else { None };
         let ca = if matches!(setting.upstream_tls, UpstreamTls::Trusted | UpstreamTls::OtherName) { "ca: ca.pem" } else { "" };
         let endpoints = [Some(endpoint), second.as_ref().map(|second| format!("http://{}", second.address()))];

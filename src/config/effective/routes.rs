@@ -3,8 +3,8 @@
 use serde_yaml::Value;
 
 use super::super::routes::{
-    ChosenBy, Conditions, Drain, Failover, Mirror, Model, OnDisconnect, Place, Places, Rate, Retries, Route, Stage, Sticky, Target,
-    Testers, Timeouts,
+    ChosenBy, Conditions, Drain, Failover, Mirror, Model, OnDisconnect, Place, Places, Promote, Rate, Retries, Route, Stage, Sticky,
+    Target, Testers, Timeouts,
 };
 use super::scalars::percent;
 use super::{Section, Shown};
@@ -55,8 +55,27 @@ impl Shown for [Stage] {
 
 impl Shown for Target {
     fn shown(&self) -> Value {
-        let Self { place, weight } = self;
-        place.section().with("weight", &u64::from(*weight)).done()
+        let Self { place, weight, promote } = self;
+        match promote {
+            None => place.section().with("weight", &u64::from(*weight)).done(),
+            Some(promote) => place.section().with("promote", promote).done(),
+        }
+    }
+}
+
+impl Shown for Promote {
+    fn shown(&self) -> Value {
+        let Self { steps, every, errors, first_token, window, min_requests } = self;
+        let steps: Vec<String> = steps.iter().map(|step| percent(*step)).collect();
+        let first_token = first_token.map_or_else(|| "off".to_owned(), |percent| format!("{percent}%"));
+        Section::default()
+            .with("steps", steps.as_slice())
+            .with("every", every)
+            .with("errors", &percent(*errors))
+            .with("first_token", &first_token)
+            .with("window", window)
+            .with("min_requests", &u64::from(*min_requests))
+            .done()
     }
 }
 

@@ -12,11 +12,16 @@ pub(super) const MASK: &str = "***";
 /// The URL of a webhook is a secret as a whole, wherever within it it stands.
 const WEBHOOK: &str = "webhook";
 
+/// A margin of time, of a model's tokens.
+const FIRST_TOKEN: &str = "first_token";
+
 /// Whether the value of a key with this name is a secret, by its name: `secret_access_key`, `password`; but not `secret_access_key_file`.
 pub(in super::super) fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let bearing = ["secret", "password", "passwd", "passphrase", "token", "credential", WEBHOOK];
-    !key.ends_with("file") && (bearing.iter().any(|word| key.contains(word)) || key.ends_with("key") || key.ends_with("keys"))
+    !key.ends_with("file")
+        && key != FIRST_TOKEN
+        && (bearing.iter().any(|word| key.contains(word)) || key.ends_with("key") || key.ends_with("keys"))
 }
 
 /// A key as it may be shown, given the key that it stands under: not where a slip made a key of a secret, as in `password:abc` for want of a blank.

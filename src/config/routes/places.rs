@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::reader::{Checked, FromValue, Map, Name, Value, parts_in_a_million, suggest};
+use super::promote::Promote;
 use super::stages::{Stage, substitute};
 use crate::domain::fold_model;
 
@@ -33,8 +34,10 @@ pub struct Place {
 pub struct Target {
     /// The place.
     pub place: Place,
-    /// Its share among the weights of all: 0 to 10,000, not all of them 0. Default 1.
+    /// Its share among the weights of all that have no `promote`: 0 to 10,000, not all of them 0. Default 1; 0 where it has `promote`.
     pub weight: u32,
+    /// How its share grows by itself; at most one target of a route has this, and the others are its baseline.
+    pub promote: Option<Promote>,
 }
 
 /// A place that is tried when another has failed.
@@ -104,7 +107,7 @@ impl Places {
             Failover::Place(place) => Failover::Place(place.at(stage)),
         };
         Self {
-            to: self.to.iter().map(|target| Target { place: target.place.at(stage), weight: target.weight }).collect(),
+            to: self.to.iter().map(|target| Target { place: target.place.at(stage), ..target.clone() }).collect(),
             failover: self.failover.iter().map(failover).collect(),
             mirror: self.mirror.as_ref().map(|mirror| Mirror { place: mirror.place.at(stage), share: mirror.share }),
         }
@@ -253,17 +256,34 @@ fn targets(value: &Value<'_>, scope: &Scope<'_>) -> Checked<Vec<Target>> {
     for item in &items {
         let mut map = item.map()?;
         let place = scope.place(&mut map, None);
-        let weight = map.value("weight").map(|value| weight(&value)).transpose();
-        weighed.push(!matches!(weight, Ok(None)));
+        let said = map.value("weight");
+        let promote = map.value("promote").map(|value| Promote::from_value(&value)).transpose();
+        let weight = match (&said, &promote) {
+            (Some(value), Ok(Some(_)) | Err(_)) => value.refuse_key("does not go with `promote`, whose steps are the share", "remove it"),
+            (Some(value), Ok(None)) => weight(value),
+            (None, Ok(None)) => Ok(1),
+            (None, Ok(Some(_)) | Err(_)) => Ok(0),
+        };
+        weighed.push(said.map_or(if matches!(promote, Ok(None)) { Weighed::No } else { Weighed::Otherwise }, |_| Weighed::Yes));
         let finished = map.finish();
-        read.push(place.and_then(|place| Ok(Target { place, weight: weight?.unwrap_or(1) })).and_then(|target| finished.map(|()| target)));
+        let target = place.and_then(|place| Ok(Target { place, weight: weight?, promote: promote? }));
+        read.push(target.and_then(|target| finished.map(|()| target)));
     }
     // Beside a 95 it could mean 5 or 1.
-    let without = items.iter().zip(&weighed).find(|(_, weighed)| !**weighed);
-    if let (true, Some((item, _))) = (weighed.contains(&true), without) {
+    let without = items.iter().zip(&weighed).find(|(_, weighed)| **weighed == Weighed::No);
+    if let (true, Some((item, _))) = (weighed.contains(&Weighed::Yes), without) {
         read.push(item.refuse_with("has no `weight`, and others have", "add one to each: `weight: 0` is never drawn"));
     }
     read.into_iter().collect()
+}
+
+/// Whether a target says its weight.
+#[derive(PartialEq)]
+enum Weighed {
+    Yes,
+    No,
+    /// Its share is said in another way.
+    Otherwise,
 }
 
 fn weight(value: &Value<'_>) -> Checked<u32> {

@@ -15,6 +15,7 @@ impl Blame<'_> {
     pub(super) fn check(&self, places: &Places) -> Checked<()> {
         let names = self.names(places);
         let weights = match &self.to {
+            Some(_) if places.to.iter().any(|target| target.promote.is_some()) => self.promoted(places),
             Some(to) if places.to.iter().all(|target| target.weight == 0) => {
                 to.refuse_with("all weights are 0, so no target is ever drawn", "give one of them more")
             }
@@ -28,6 +29,23 @@ impl Blame<'_> {
             (Some(_) | None, _) => Ok(()),
         };
         names.and(weights).and(self.tried(places)).and(mirror)
+    }
+
+    /// A canary is compared with the other targets of its route.
+    fn promoted(&self, places: &Places) -> Checked<()> {
+        let items = items(self.to.as_ref());
+        let mut promoted = items.iter().zip(&places.to).filter(|(_, target)| target.promote.is_some()).map(|(item, _)| item);
+        match (promoted.next(), promoted.next()) {
+            (_, Some(second)) => second.refuse_with(
+                "has `promote`, and another target has it too",
+                "one canary a route: promote one after the other, or on routes of their own",
+            ),
+            (Some(only), None) if places.to.iter().all(|target| target.weight == 0) => only.refuse_with(
+                "has `promote`, and nothing to be compared with",
+                "add a target without `promote` and with a weight, which is its baseline",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Names tell targets apart, in logs and for testers.

@@ -1,11 +1,13 @@
 //! What was used, by hour, tenant, user, model, upstream and operation, in an `SQLite` file; and for a while, each exchange by itself. And what of limits
-//! outlives the process: how much is used of quotas, and what was granted beyond them. And what operators stopped.
+//! outlives the process: how much is used of quotas, and what was granted beyond them. And what operators stopped, and how far
+//! canaries have come.
 //!
 //! Invariants: an exchange is in the file once or not at all, and within a second where the disk allows; whatever way the process ends, only that
 //! second can be missing. No request waits for the disk. Memory is bounded. `docs/ledger.md` is the contract of the file.
 
 mod batch;
 mod beside;
+mod canaries;
 mod error;
 mod grants;
 mod invocations;
@@ -40,7 +42,7 @@ use self::writer::{Shared, Writer};
 use super::complaints::Complaints;
 use super::entry::Entry;
 use crate::config::record::Ledger as Config;
-use crate::domain::{Clock, Grant, Quota, QuotaChange, QuotaElsewhere, Stop, Stopped};
+use crate::domain::{Clock, Grant, KeptCanary, Quota, QuotaChange, QuotaElsewhere, Stop, Stopped};
 
 pub use self::error::LedgerError;
 pub use self::grants::KeptGrant;
@@ -200,6 +202,16 @@ impl Ledger {
     /// Keeps a stop no more, and tells whether it was kept. It waits until that is on the disk.
     pub(super) fn lift(&self, what: Stopped) -> Result<bool, LedgerError> {
         Ok(matches!(self.order(Order::Lift(what))?, Done::So))
+    }
+
+    /// How far canaries had come, the latest first. It reads the file, and waits for the disk.
+    pub(super) fn canaries(&self) -> Result<Vec<KeptCanary>, LedgerError> {
+        canaries::read(&schema::open_to_read(&self.file)?).map_err(LedgerError::sqlite(&self.file))
+    }
+
+    /// Keeps how far a canary has come. It waits until that is on the disk.
+    pub(super) fn keep_canary(&self, canary: KeptCanary) -> Result<(), LedgerError> {
+        self.order(Order::Canary(canary)).map(drop)
     }
 
     /// Looks at the stops in the file.

@@ -1,4 +1,4 @@
-//! What operators change: written at once, while whoever asked waits for it.
+//! What operators change, and canaries do: written at once, while whoever asked waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::grants::KeptGrant;
-use super::{LedgerError, grants, stops};
-use crate::domain::{Grant, Stop, Stopped};
+use super::{LedgerError, canaries, grants, stops};
+use crate::domain::{Grant, KeptCanary, Stop, Stopped};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) enum Order {
     Stop(Stop),
     /// Keep it no more.
     Lift(Stopped),
+    /// Keep how far a canary has come.
+    Canary(KeptCanary),
 }
 
 /// What became of an order.
@@ -65,6 +67,10 @@ impl Order {
             Self::Revoke(id) => grants::revoke(&transaction, *id, now)?.map_or(Done::Unknown, Done::Kept),
             Self::Stop(stop) => {
                 stops::keep(&transaction, stop)?;
+                Done::So
+            }
+            Self::Canary(canary) => {
+                canaries::keep(&transaction, canary)?;
                 Done::So
             }
             Self::Lift(what) if stops::lift(&transaction, what)? => Done::So,

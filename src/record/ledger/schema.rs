@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{LedgerError, beside};
+use super::{LedgerError, beside, canaries};
 
 /// "toll", in ASCII: tells a ledger from another program's database (`file` shows it, too).
 const APPLICATION_ID: i64 = 0x746f_6c6c;
@@ -166,7 +166,9 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path, steps: &[&str]) 
     for step in steps.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(&told)?;
     }
-    transaction.execute_batch(beside::TABLE).map_err(&told)?;
+    for table in [beside::TABLE, canaries::TABLE] {
+        transaction.execute_batch(table).map_err(&told)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(&told)?;
     transaction.pragma_update(None, "user_version", known).map_err(&told)?;
     transaction.commit().map_err(&told)

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
+use super::super::Weight;
 use super::*;
 use crate::config::routes::Place;
 
 fn choice(weights: &[(&str, u32)]) -> Choice {
     let target = |(name, weight): &(&str, u32)| {
-        Arc::new(Target::new(&Place { name: (*name).into(), upstream: "use1".into(), model: None }, *weight))
+        Arc::new(Target::new(&Place { name: (*name).into(), upstream: "use1".into(), model: None }, Weight::new(*weight)))
     };
     Choice::new("sonnet", &weights.iter().map(target).collect::<Vec<_>>())
 }

@@ -116,7 +116,7 @@ proptest! {
         let upstreams = ["use1", "usw2", "euw1"];
         let place = |at: usize| Place { name: format!("t{at}").into(), upstream: upstreams[at % 3].into(), model: None };
         let mut config = Config { sticky, ..Config::new("r", "use1") };
-        config.places.to = weights.iter().enumerate().map(|(at, weight)| Written { place: place(at), weight: *weight }).collect();
+        config.places.to = weights.iter().enumerate().map(|(at, weight)| Written { place: place(at), weight: *weight, promote: None }).collect();
         // Names of targets, and of upstreams.
         config.places.failover = failover.iter().map(|at| Failover::Word(if at % 2 == 0 { format!("t{at}").into() } else { upstreams[at % 3].into() })).collect();
         let routes = Routes::build(&[config]);

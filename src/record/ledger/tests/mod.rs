@@ -1,4 +1,5 @@
 mod beside;
+mod canaries;
 mod failing;
 mod grants;
 mod keeping;

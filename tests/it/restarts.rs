@@ -4,6 +4,7 @@
 //! to leave must answer. `TOLLGATE_ROUNDS` asks for more or fewer rounds.
 
 mod clients;
+mod stock;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -24,39 +24,55 @@ const TURNS: &str = "turned to another target";
 /// So much of a stream is held back at most, in bytes: what says nothing yet has a few hundred.
 const HELD: usize = 16 * 1024;
 
-/// Begins a try: at the next target, where the last one was given up. Returns once there is something to sign with.
+/// Chooses where the next try goes. Returns once there is something to sign it with: what can't be signed opens no connection.
 ///
 /// # Errors
-/// Where the call can't be signed for this target, nor turned to another.
-pub(super) async fn begin(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+/// Where the call can't be signed for this target, nor turned to another; and where no account has any left of its quota.
+pub(super) async fn prepare(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     loop {
-        if exchange.progress.trial == Trial::GivenUp {
-            exchange.progress.turned();
-            if let Some(admitted) = exchange.admitted.as_mut() {
-                admitted.aim.spend();
-            }
-        }
-        // The second try at a target is the same try, on another connection.
-        if exchange.progress.tries == 0 {
-            steer::steer(session, exchange).await?;
-        }
-        exchange.progress.attempts += 1;
-        exchange.progress.tries += 1;
-        exchange.progress.connecting = Some(exchange.elapsed());
+        steer::steer(session, exchange).await?;
         let (Some(admitted), Some(principal)) = (exchange.admitted.as_mut(), exchange.known.principal.as_deref()) else {
             return Err(super::unadmitted().into());
         };
-        if exchange.progress.attempts == 1 {
-            exchange.plane.fitness.deposit(&admitted.route.name, exchange.live.now());
-        }
-        match send::keys(&admitted.aim.upstream, principal, &exchange.live.clock).await {
+        let refusal = match send::keys(&admitted.aim.upstream, principal, &exchange.live.clock).await {
             Ok(keys) => {
                 admitted.keys = Some(keys);
                 return Ok(());
             }
-            Err(refusal) if turns(exchange, Attempt::Unreachable, None, None) => drop(refusal),
-            Err(refusal) => return Err(refusal.into()),
+            Err(refusal) => refusal,
+        };
+        if !turns(exchange, Attempt::Unreachable, None, None) {
+            return Err(refusal.into());
         }
+        turn(exchange);
+    }
+}
+
+/// Begins a try: at the next target, where the last one was given up.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn begin(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    if exchange.progress.trial == Trial::GivenUp {
+        turn(exchange);
+        prepare(session, exchange).await?;
+    }
+    if exchange.progress.attempts == 0
+        && let Some(admitted) = &exchange.admitted
+    {
+        exchange.plane.fitness.deposit(&admitted.route.name, exchange.live.now());
+    }
+    exchange.progress.attempts += 1;
+    exchange.progress.tries += 1;
+    exchange.progress.connecting = Some(exchange.elapsed());
+    Ok(())
+}
+
+/// Leaves the target that was given up.
+fn turn(exchange: &mut Exchange) {
+    exchange.progress.turned();
+    if let Some(admitted) = exchange.admitted.as_mut() {
+        admitted.aim.spend();
     }
 }
 

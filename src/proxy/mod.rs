@@ -103,12 +103,12 @@ impl ProxyHttp for Gateway {
         exchange.trace = Trace::take_up(head::traceparent(session.req_header()));
         exchange.trace.sampled = self.live.recorder.samples(&exchange.trace);
         exchange.admitted = Some(admit::admit(self, session, exchange).await?);
+        failover::prepare(session, exchange).await?;
         exchange.progress.admitted = Some(exchange.elapsed());
         Ok(false)
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        // Before a connection is made: what can't be signed opens none.
         failover::begin(session, exchange).await?;
         let admitted = exchange.admitted.as_ref().ok_or_else(unadmitted)?;
         let (upstream, service, timeouts) = (&admitted.aim.upstream, admitted.call.service.prefix, admitted.route.timeouts);

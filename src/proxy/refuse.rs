@@ -61,7 +61,9 @@ pub(super) async fn refuse(session: &mut Session, error: &Error, exchange: &mut 
     exchange.progress.status = Some(status);
     // Whether a client that waits for a 100 will send its body all the same, nobody knows.
     let holds_back = session.get_header(header::EXPECT).is_some() && session.response_written().is_none();
-    let reuse = verdict.reuse && !holds_back && super::admit::keeps_alive(session);
+    // Whatever fails once a call is on its way ends the connection in Pingora 0.9.1; then its answer must say so.
+    let on_its_way = exchange.progress.admitted.is_some();
+    let reuse = verdict.reuse && !holds_back && !on_its_way && super::admit::keeps_alive(session);
     if reuse {
         // Pingora ends a connection on which it answers before the body is read. What is left of it is read behind the answer.
         session.set_close_on_response_before_downstream_finish(false);

@@ -59,7 +59,7 @@ fn budget(Retries { budget, min }: Retries) -> Budget {
 pub(super) async fn steer(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     let (plane, now) = (exchange.plane.clone(), exchange.now());
     let address = head::client(session);
-    let mut soonest: Option<(usize, Option<Duration>)> = None;
+    let mut soonest: Option<(usize, Duration)> = None;
     let mut refused = smallvec::SmallVec::<[usize; 2]>::new();
     loop {
         let Some(admitted) = exchange.admitted.as_mut() else { return Err(super::unadmitted().into()) };
@@ -87,8 +87,9 @@ pub(super) async fn steer(session: &mut Session, exchange: &mut Exchange) -> Res
                 {
                     *place += 1;
                 }
-                let after = why.rejection.retry_after;
-                if soonest.as_ref().is_none_or(|(_, soonest)| after < *soonest) {
+                // What says no time never passes.
+                let after = why.rejection.retry_after.unwrap_or(Duration::MAX);
+                if soonest.is_none_or(|(_, soonest)| after < soonest) {
                     soonest = Some((0, after));
                 }
             }

@@ -21,14 +21,16 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The exception, one that every stream of Bedrock's models; the type of a server-sent error (Anthropic's); its code.
+    /// The exception, one that every stream of Bedrock's models (botocore 1.44.5); the type of a server-sent error (Anthropic's); its code.
     const fn names(self) -> [&'static str; 3] {
         match self {
             Self::Spent => ["throttlingException", "rate_limit_error", "budget_spent"],
             // There is no "access denied" among them. This one no client takes for a passing fault.
             Self::Stopped => ["validationException", "permission_error", "stopped"],
-            Self::Draining => ["serviceUnavailableException", "overloaded_error", "draining"],
-            Self::TimedOut => ["modelTimeoutException", "timeout_error", "upstream_timeout"],
+            // Those that say it more exactly are modelled in bedrock-runtime's streams only, and a timeout not even in Converse's: to boto3 an error
+            // without a name and a message.
+            Self::Draining => ["internalServerException", "overloaded_error", "draining"],
+            Self::TimedOut => ["internalServerException", "timeout_error", "upstream_timeout"],
         }
     }
 }

@@ -241,7 +241,7 @@ async fn a_silent_stream_ends_by_an_exception_behind_a_whole_event() {
         let (got, end) = incoming.rest().await;
         assert_eq!(end, Ok(()), "{way:?}");
         let text = String::from_utf8_lossy(&got).into_owned();
-        assert!(text.contains("modelTimeoutException") && text.contains("no event for 300ms"), "{way:?} {text}");
+        assert!(text.contains("internalServerException") && text.contains("no event for 300ms"), "{way:?} {text}");
         // Before the first event, it is a refusal like any other.
         let answer = call(&world, way, &ask.fault("hang")).await;
         assert_eq!(answer.status, 504);

@@ -155,7 +155,7 @@ async fn a_stream_that_falls_silent_is_ended_and_its_upstream_is_let_go() {
         let ask = Ask::post("/model/m/converse-stream", converse("one two")).token(&world.token).fault("stall-2");
         let (got, end) = open(&world, way, &ask).await.rest().await;
         assert_eq!(end, Ok(()));
-        assert!(String::from_utf8_lossy(&got).contains("modelTimeoutException"));
+        assert!(String::from_utf8_lossy(&got).contains("internalServerException"));
     }
     let left = world.emulator.requests_until(|all| all.iter().all(|seen| seen.outcome == Outcome::PeerLeft));
     tokio::time::timeout(PATIENCE, left).await.expect("the calls upstream ended");

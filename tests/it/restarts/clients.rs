@@ -184,5 +184,5 @@ fn ends_by_the_rule(got: Vec<u8>) {
         kinds.push(kind.and_then(|kind| kind.value().as_string().ok()).map(|kind| kind.as_str().to_owned()).unwrap_or_default());
     }
     assert!(kinds.len() > 10, "{kinds:?}");
-    assert_eq!(kinds.last().map(String::as_str), Some("serviceUnavailableException"), "{kinds:?}");
+    assert_eq!(kinds.last().map(String::as_str), Some("internalServerException"), "{kinds:?}");
 }

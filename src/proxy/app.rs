@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::apps::{HttpServerOptions, ServerApp};
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
@@ -72,10 +72,5 @@ impl Proxy {
     /// Serves one connection to its end. `shutdown` turns true when no further request is wanted on it.
     pub async fn serve(&self, connection: Connection, shutdown: &ShutdownWatch) {
         ServerApp::process_new(&self.serving, Box::new(connection), shutdown).await;
-    }
-
-    /// Ends the connections that carry no request.
-    pub async fn close_idle(&self) {
-        HttpServerApp::http_cleanup(&*self.serving).await;
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::entrances::GRACE;
 use super::{DRAINING, FALL, LOOK, Running, notify};
 use crate::config::admin::Admin;
 
@@ -39,9 +40,10 @@ impl Running {
         self.leave_within(drain, hurry).await;
     }
 
-    /// Leaves in good order. From the beginning `/readyz` says no, and every answer tells its client to end the connection. After the delay nothing
-    /// new is taken, idle connections are closed (HTTP/2's with GOAWAY), and answers may take the timeout to end. Those that are left then are told so
-    /// ([`Live::ending`](crate::state::Live::ending)) and have two seconds to end well. The rest is cut, and all is recorded.
+    /// Leaves in good order. From the beginning `/readyz` says no, and every answer tells its client to end the connection. After the delay no connection is
+    /// taken. HTTP/2 is told GOAWAY; connections that wait between two requests, or for their first one, have three seconds to send it. Answers may take
+    /// the timeout to end. Those that are left then are told so ([`Live::ending`](crate::state::Live::ending)) and have two seconds to end well. The
+    /// rest is cut, and all is recorded.
     ///
     /// When `hurry` is done, everything is cut at once.
     pub async fn leave_within(self, drain: Drain, hurry: impl Future<Output = ()>) {
@@ -72,8 +74,7 @@ impl Running {
             tokio::time::sleep(drain.delay).await;
         }
         self.close();
-        self.works.proxy.close_idle().await;
-        if tokio::time::timeout(drain.timeout, self.idle()).await.is_ok() {
+        if tokio::time::timeout(drain.timeout, self.end_well()).await.is_ok() {
             return;
         }
         let (connections, exchanges) = self.left();
@@ -82,6 +83,14 @@ impl Running {
         if tokio::time::timeout(FALL, self.idle()).await.is_err() {
             let (connections, exchanges) = self.left();
             tracing::warn!(connections, exchanges, "cut what outlived the drain");
+        }
+    }
+
+    /// Waits until all is over. A client that has just connected has its request still to send.
+    async fn end_well(&self) {
+        if tokio::time::timeout(GRACE, self.idle()).await.is_err() {
+            self.works.quit.cancel();
+            self.idle().await;
         }
     }
 

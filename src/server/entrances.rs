@@ -17,8 +17,13 @@ use crate::record::{CanaryShare, Level, UpstreamLevel};
 use crate::routes::CanaryLevel;
 use crate::upstreams::health::HealthLevel;
 
-/// How often is looked whether a connection of a listener that is gone carries no request any more.
-const LOOK: Duration = Duration::from_millis(50);
+/// HTTP/1.1 has no word for a connection that waits between two requests and is to end. It is kept for so long, and the next request on it is answered with
+/// `Connection: close`: closed at once, it would lose the request that its client sends at that moment. Clients under load use one again within
+/// milliseconds; what is idle for longer is closed, as any server's keep-alive timeout would.
+pub(super) const GRACE: Duration = Duration::from_secs(3);
+
+/// How often is looked whether a connection that is to end carries a request.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A listener that serves.
 pub(super) struct Open {
@@ -27,10 +32,8 @@ pub(super) struct Open {
     pub(super) entrance: Entrance,
     /// Ends the accepting of connections.
     stop: CancellationToken,
-    /// Tells its connections that no further request is wanted.
+    /// Tells its connections that no further request is wanted; those that wait between two of them end after [`GRACE`].
     pub(super) shutdown: watch::Sender<bool>,
-    /// Ends those that carry no request.
-    gone: CancellationToken,
     /// Ends the reading of certificate files.
     fresh: CancellationToken,
 }
@@ -61,7 +64,6 @@ impl Doors {
         open.stop.cancel();
         open.fresh.cancel();
         open.shutdown.send_replace(true);
-        open.gone.cancel();
         self.leaving.retain(|(slots, _)| slots.strong_count() > 0);
         self.leaving.push((Arc::downgrade(open.entrance.slots()), open.shutdown));
     }
@@ -77,34 +79,29 @@ impl Works {
     pub(super) fn accept(&self, config: Config, mut listener: Listener) -> Open {
         let entrance = listener.entrance().clone();
         let (shutdown, watch) = watch::channel(false);
-        let open = Open {
-            config,
-            stop: self.stop.child_token(),
-            shutdown,
-            gone: CancellationToken::new(),
-            fresh: self.kill.child_token(),
-            entrance,
-        };
+        let open = Open { config, stop: self.stop.child_token(), shutdown, fresh: self.kill.child_token(), entrance };
         let metrics = Arc::clone(&self.live.metrics);
         if let Some(fresh) = listener.keep_fresh(move |what| metrics.certificates(what)) {
             self.spawn_until(open.fresh.clone(), fresh);
         }
-        let (proxy, kill, gone) = (self.proxy.clone(), self.kill.clone(), open.gone.clone());
+        let (proxy, kill) = (self.proxy.clone(), self.kill.clone());
         let handle = move |connection: Connection| {
-            let (proxy, watch, kill, gone) = (proxy.clone(), watch.clone(), kill.clone(), gone.clone());
+            let (proxy, watch, kill) = (proxy.clone(), watch.clone(), kill.clone());
             let idleness = connection.idleness();
             async move {
                 tokio::select! {
+                    // First: a request that is there is seen before its connection is taken for idle.
+                    biased;
                     () = proxy.serve(connection, &watch) => {}
                     () = kill.cancelled() => {}
-                    () = left(gone, idleness) => {}
+                    () = idle_to_the_end(watch.clone(), idleness) => {}
                 }
             }
         };
         tracing::info!(address = %open.entrance.address(), tls = open.entrance.is_tls(), "listening");
         let metrics = Arc::clone(&self.live.metrics);
         let tell = move |why| metrics.turned_away(why);
-        self.background.spawn(listener.serve(Arc::new(handle), tell, self.connections.clone(), open.stop.clone(), self.stop.clone()));
+        self.background.spawn(listener.serve(Arc::new(handle), tell, self.connections.clone(), open.stop.clone(), self.quit.clone()));
         open
     }
 
@@ -166,10 +163,15 @@ impl Works {
     }
 }
 
-/// Ends once a connection's listener is gone and it carries no request.
-async fn left(gone: CancellationToken, idleness: Idleness) {
-    gone.cancelled().await;
-    while !idleness.is_idle() {
+/// Returns once no further request is wanted on a connection, and for [`GRACE`] it has carried none.
+async fn idle_to_the_end(mut shutdown: watch::Receiver<bool>, idleness: Idleness) {
+    // Whose sender is gone is told nothing any more.
+    if shutdown.wait_for(|shut| *shut).await.is_err() {
+        return std::future::pending().await;
+    }
+    let mut idle = Duration::ZERO;
+    while idle < GRACE {
         tokio::time::sleep(LOOK).await;
+        idle = if idleness.is_idle() { idle + LOOK } else { Duration::ZERO };
     }
 }

@@ -91,6 +91,8 @@ struct Works {
     reloads: mpsc::Sender<Asked>,
     /// Ends the accepting of connections.
     stop: CancellationToken,
+    /// Ends connections that have sent nothing yet.
+    quit: CancellationToken,
     /// Ends everything: [`Live::over`].
     kill: CancellationToken,
     /// Tells operators' connections that no further request is wanted.
@@ -160,6 +162,7 @@ impl Running {
             source: source.map_or_else(OnceLock::new, OnceLock::from),
             reloads,
             stop: CancellationToken::new(),
+            quit: live.over.child_token(),
             kill: live.over.clone(),
             live,
             shut: watch::Sender::new(false),

@@ -23,17 +23,17 @@ pub(crate) struct Binary {
 impl Binary {
     /// Runs `yaml`, whose files are in `dir`, with this environment and no other, until it listens.
     pub(crate) async fn run(dir: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
-        Self::run_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment, &[]).await
+        Self::run_with(dir, yaml, environment, &[]).await
     }
 
     /// The same with more arguments.
     pub(crate) async fn run_with(dir: &Path, yaml: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        Self::run_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment, arguments).await
+        Self::run_by(quiet(env!("CARGO_BIN_EXE_tollgate")), dir, yaml, environment, arguments).await
     }
 
     /// The same where no file may grow beyond so many blocks (of 512 or 1,024 bytes, as the shell has it): as on a disk that is full by then.
     pub(crate) async fn run_with_small_files(blocks: u32, dir: &Path, yaml: &str) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = quiet("sh");
         // Ignored, the signal becomes an error of the write.
         shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
         Self::run_by(shell, dir, yaml, &[], &[]).await
@@ -41,10 +41,19 @@ impl Binary {
 
     /// The same where a service manager passes the listener `socket`.
     pub(crate) async fn run_with_socket(socket: std::net::TcpListener, dir: &Path, yaml: &str) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = quiet("sh");
         shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_tollgate")]);
         shell.stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
         Self::run_by(shell, dir, yaml, &[("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "gateway")], &[]).await
+    }
+
+    /// The same where a service manager passes two listeners, and each of two side by side has an admin address of its own.
+    pub(crate) async fn run_with_two_sockets(sockets: [&std::net::TcpListener; 2], dir: &Path, yaml: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 4<&1 0</dev/null 1>/dev/null", env!("CARGO_BIN_EXE_tollgate")]);
+        let [one, other] = sockets.map(|socket| Stdio::from(std::os::fd::OwnedFd::from(socket.try_clone().unwrap())));
+        shell.stdin(one).stdout(other);
+        Self::run_by(shell, dir, yaml, &[("LISTEN_FDS", "2")], &["--admin", "127.0.0.1:0"]).await
     }
 
     /// All that it said on stderr until now.
@@ -54,7 +63,7 @@ impl Binary {
 
     /// The same where it may have so many open files: `soft` until it asks for more, `hard` at most.
     pub(crate) async fn run_with_files(soft: u32, hard: u32, dir: &Path, yaml: &str) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = quiet("sh");
         shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
         Self::run_by(shell, dir, yaml, &[], &[]).await
     }
@@ -72,7 +81,6 @@ impl Binary {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .envs(environment.iter().copied())
             .stderr(Stdio::piped())
-            .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -128,6 +136,13 @@ impl Binary {
         let said = self.stderr.lock();
         said.clone()
     }
+}
+
+/// A command whose stdout is nobody's.
+fn quiet(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdout(Stdio::null());
+    command
 }
 
 /// Runs a command of the binary in `dir` to its end.

@@ -96,6 +96,11 @@ impl Ask {
         wire
     }
 
+    /// On HTTP/2: the head and the body.
+    pub(crate) fn parts(&self) -> (http::Request<()>, Bytes) {
+        (self.request(), self.body.clone())
+    }
+
     fn request(&self) -> http::Request<()> {
         let mut request = http::Request::builder().method(self.method.clone()).uri(format!("http://gateway{}", self.path));
         for (name, value) in &self.headers {

@@ -46,6 +46,7 @@ mod record;
 mod refusals;
 mod reload;
 mod reload_process;
+mod restarts;
 mod scripted;
 mod sdk;
 mod sdk_rust;

@@ -17,6 +17,10 @@ const APPLICATION_ID: i64 = 0x746f_6c6c;
 /// How long a statement waits for somebody at the file before it fails and is tried again later.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// Versions up to the next hundred only add: tables, and columns with a default. So a gateway works with a file of a later one of them, too: a release can be
+/// rolled back, and what drains beside its successor is not shut out of its own file.
+const FAMILY: i64 = 100;
+
 /// What brings a file from each version to the next: the first from an empty file to version 1, the second to version 2, which knows
 /// quotas and grants, the third to version 3, which knows stops. A step that was released is never edited.
 pub(super) const STEPS: [&str; 3] = [
@@ -145,7 +149,7 @@ pub(super) fn open_to_read(file: &Path) -> Result<Connection, LedgerError> {
     })?;
     connection.busy_timeout(BUSY).map_err(&told)?;
     let (found, known) = (version(&connection, file)?, newest(&STEPS));
-    if found > known {
+    if !can_use(found, known) {
         return Err(LedgerError::Newer { file: file.to_owned(), found, known });
     }
     if found < known {
@@ -154,13 +158,13 @@ pub(super) fn open_to_read(file: &Path) -> Result<Connection, LedgerError> {
     Ok(connection)
 }
 
-/// Brings a file from the version that it has to the newest, in one transaction: all steps or none.
+/// Brings a file from the version that it has to the newest, in one transaction: all steps or none. One that is newer stays so.
 pub(super) fn migrate(connection: &mut Connection, file: &Path, steps: &[&str]) -> Result<(), LedgerError> {
     let told = LedgerError::sqlite(file);
     let known = newest(steps);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&told)?;
     let found = version(&transaction, file)?;
-    if found > known {
+    if !can_use(found, known) {
         return Err(LedgerError::Newer { file: file.to_owned(), found, known });
     }
     for step in steps.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -170,7 +174,7 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path, steps: &[&str]) 
         transaction.execute_batch(table).map_err(&told)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(&told)?;
-    transaction.pragma_update(None, "user_version", known).map_err(&told)?;
+    transaction.pragma_update(None, "user_version", known.max(found)).map_err(&told)?;
     transaction.commit().map_err(&told)
 }
 
@@ -184,6 +188,11 @@ fn version(connection: &Connection, file: &Path) -> Result<i64, LedgerError> {
         (APPLICATION_ID, 0.., _) | (0, 0, 0) => Ok(version),
         _ => Err(LedgerError::Foreign(file.to_owned())),
     }
+}
+
+/// Whether a gateway that knows version `known` can use a file of version `found`, once an older one is brought up to date.
+const fn can_use(found: i64, known: i64) -> bool {
+    found <= known || found / FAMILY == known / FAMILY
 }
 
 fn newest(steps: &[&str]) -> i64 {

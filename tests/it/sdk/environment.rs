@@ -21,7 +21,7 @@ const WITHOUT: &str = "TOLLGATE_SKIP_SDK=1 runs the other tests without it";
 ///
 /// # Errors
 /// Where Python is missing or too old, or a package cannot be installed; in words, with the output.
-pub(super) fn python() -> Result<Runner, String> {
+pub(crate) fn python() -> Result<Runner, String> {
     let suite = suites().join("python");
     let interpreter = packages(&suite.join("requirements.txt"), "python")?;
     Ok(Runner { program: interpreter, arguments: ["-m", "pytest", "--durations=5"].map(OsString::from).into(), directory: suite })
@@ -62,11 +62,11 @@ fn packages(requirements: &Path, name: &str) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// Where Node is missing or too old, or a package cannot be installed; in words, with the output.
-pub(super) fn node() -> Result<Runner, String> {
+pub(crate) fn node() -> Result<Runner, String> {
     let suite = suites().join("node");
     let home = modules(&suite, "node")?;
 
-    let directory = home.join(format!("suite-{}", std::process::id()));
+    let directory = home.join(format!("suite-{}-{}", std::process::id(), COPIES.fetch_add(1, Ordering::Relaxed)));
     create(&directory)?;
     let mut arguments: Vec<OsString> = ["--test", "--test-concurrency=2", "--test-reporter=spec"].map(OsString::from).into();
     let entries = fs::read_dir(&suite).map_err(|error| format!("{}: {error}", suite.display()))?;
@@ -86,14 +86,15 @@ pub(super) fn node() -> Result<Runner, String> {
 pub(crate) fn provider() -> Result<Runner, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oidc");
     let home = modules(&source, "oidc")?;
-    let directory = home.join(format!("provider-{}-{}", std::process::id(), PROVIDERS.fetch_add(1, Ordering::Relaxed)));
+    let directory = home.join(format!("provider-{}-{}", std::process::id(), COPIES.fetch_add(1, Ordering::Relaxed)));
     create(&directory)?;
     copy(&source.join("provider.js"), &directory)?;
     copy(&source.join("package.json"), &directory)?;
     Ok(Runner { program: "node".into(), arguments: vec!["provider.js".into()], directory })
 }
 
-static PROVIDERS: AtomicU32 = AtomicU32::new(0);
+/// Copies of suites that run at once, each in a directory of its own.
+static COPIES: AtomicU32 = AtomicU32::new(0);
 
 /// `target/sdk/{name}`, with the packages that `suite` pins.
 fn modules(suite: &Path, name: &str) -> Result<PathBuf, String> {

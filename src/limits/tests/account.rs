@@ -233,7 +233,8 @@ proptest! {
         let outcome = run(Setting { a_minute, clients, lag, headroom: 2, seed }, false);
         prop_assert_eq!(outcome.throttled, 0, "{:?}", outcome);
         prop_assert!(outcome.use_of_1000 > 950, "{:?}", outcome);
-        prop_assert!(outcome.use_of_1000 <= 1_000, "{:?}", outcome);
+        // What was admitted before the time that is looked at may end in it: a minute's worth at most.
+        prop_assert!(outcome.use_of_1000 <= 1_000 + 1_000 / (MINUTES - 2), "{:?}", outcome);
     }
 }
 

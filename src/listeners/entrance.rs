@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use super::Connection;
@@ -124,6 +125,15 @@ where
     tls.filter(|_| !files.is_empty()).map(|tls| files::keep_fresh(tls, files, tell))
 }
 
+/// Has probes keep a silent path open: a model may think for an hour, and an NLB forgets a flow after 350 s. They find a client that is gone, too.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_mins(1))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    Ok(())
+}
+
 impl Door {
     /// Makes a connection of a socket, to its first byte. `failing` is what it would be turned away for at the moment.
     pub(super) async fn establish(
@@ -135,6 +145,7 @@ impl Door {
     ) -> io::Result<(Connection, AddressSlot)> {
         // Events are small and must leave at once; head and body are joined by the connection's own buffer, not by Nagle's.
         stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
         let local = stream.local_addr()?;
         let mut client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let mut for_itself = false;

@@ -51,6 +51,7 @@ mod scripted;
 mod sdk;
 mod sdk_rust;
 mod settled;
+mod steering;
 mod stops;
 mod streams;
 mod systemd;

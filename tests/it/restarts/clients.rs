@@ -88,13 +88,10 @@ async fn exchange(site: &Site, way: Way, connection: Kept, ask: &Ask, what: &str
         Kept::Http2(send) => send,
     };
     loop {
-        let response = match begin(&mut send, ask).await {
-            Some(response) => response,
+        let Some(response) = begin(&mut send, ask).await else {
             // It was told to go before it asked.
-            None => {
-                send = again(site, way).await;
-                continue;
-            }
+            send = again(site, way).await;
+            continue;
         };
         match in_time(response).await {
             Ok(response) => {

@@ -3,8 +3,8 @@
 //! Each try is told once. A try fails by what its upstream did: no connection, no answer in time or one that broke off, 5xx, an exception, no credentials
 //! for it, and 429, since a canary whose quota is too small for its share is not to grow. What the caller or the gateway did (4xx, a refusal, a limit that
 //! cut the answer, a stop) is no failure. What a call could not be sent to, because its upstream was left alone or its account had nothing left of its
-//! quota, has failed too: or who is spared a bad canary would keep it from being told. A client that left is no failure; but it has waited for so long, and where slow answers drive clients away that says
-//! more than the answers that came in time.
+//! quota, has failed too: or who is spared a bad canary would keep it from being told. A client that left is no failure; but it has waited for so long, and
+//! where slow answers drive clients away that says more than the answers that came in time.
 
 use std::sync::Arc;
 

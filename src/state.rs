@@ -211,7 +211,8 @@ impl Snapshot {
             },
             policy,
             // Which warnings were told.
-            limits: kept(|old, new| old.limits == new.limits).map_or_else(|| limits(config, live), |kept| Arc::clone(&kept.limits)),
+            limits: kept(|old, new| old.limits == new.limits)
+                .map_or_else(|| limits(config, live, &scribe), |kept| Arc::clone(&kept.limits)),
             quotas: UpstreamQuotas::build(&config.upstreams, live, &scribe),
             // How many answers outlive their clients.
             routes,
@@ -277,9 +278,8 @@ impl Observer for Scribe {
     }
 }
 
-fn limits(config: &Config, live: &Live) -> Arc<Limits> {
-    let scribe = Scribe(Arc::downgrade(&live.recorder));
-    Limits::build(&config.limits, Arc::clone(&live.buckets), Arc::clone(&live.grants), Arc::new(scribe))
+fn limits(config: &Config, live: &Live, scribe: &Arc<dyn Observer>) -> Arc<Limits> {
+    Limits::build(&config.limits, Arc::clone(&live.buckets), Arc::clone(&live.grants), Arc::clone(scribe))
 }
 
 /// The regions that some route leads to, at any of its stages, to fail over to too.

@@ -16,14 +16,13 @@ use crate::identity::{Claim, Finding};
 use crate::limits::Ask;
 use crate::policy::Ruling;
 use crate::routes::Asking;
-use crate::state::Snapshot;
-use crate::state::Subject;
+use crate::state::{Snapshot, Subject};
 
 /// Steps 2 to 9 of the corridor, in an order that is argued here.
 ///
-/// An overload costs next to nothing, and a flood too, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes before the body; the
-/// head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head tells is enough to
-/// forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
+/// An overload costs next to nothing, and a flood too, so the firewall comes before anything is parsed. A stranger's body is never read, so identity comes
+/// before the body; the head is read for what is asked (`call`) before the body too, so that a call for no service of ours costs no memory. What the head
+/// tells is enough to forbid most calls (`policy`), and then the body is not read either; where the body names the model, policy is asked again. A caller's own signature
 /// covers the body: its key, scope and date are judged before the body is read, the signature once it is hashed, and only then is that caller known to
 /// anyone. An authorizer of the operator's own is told what the head asks for, and never sees the body. The body is read before `limits`, for what it
 /// asks decides how much of a limit it takes; and the route is found before them, for a limit may be of a route, and what a call costs is a matter of the
@@ -57,6 +56,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
     let (stage, call) = head::call(session.req_header(), &snapshot.routes)?;
     let mut call = Arc::new(call);
     exchange.known.call = Some(Arc::clone(&call));
+    let mut alias = is_alias(&call, snapshot);
 
     // 3. Who is calling, where an authorizer is to say, and wants to know what for?
     let caller = match found {
@@ -70,7 +70,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         exchange.known.principal = Some(Arc::clone(principal));
         gateway.live.stops.check(&Subject::of(Some(principal), Some(&call), None))?;
         let rules = snapshot.policy.rules_for(principal);
-        judge_head(&rules, session.req_header().method.as_str(), &call, snapshot, &mut exchange.known.shadowed)?;
+        judge_head(&rules, session.req_header().method.as_str(), &call, alias, &mut exchange.known.shadowed)?;
     }
 
     // 4. What does the body say? 3. Is it what was signed? 5. And may they still?
@@ -85,7 +85,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
             let principal = claim.settle(&body.sha256)?;
             exchange.known.principal = Some(Arc::clone(&principal));
             gateway.live.stops.check(&Subject::of(Some(&principal), Some(&call), None))?;
-            judge_head(&snapshot.policy.rules_for(&principal), method, &call, snapshot, &mut exchange.known.shadowed)?;
+            judge_head(&snapshot.policy.rules_for(&principal), method, &call, alias, &mut exchange.known.shadowed)?;
             principal
         }
     };
@@ -103,9 +103,11 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
         told.model = model.or_else(|| told.model.take());
         exchange.known.call = Some(Arc::clone(&call));
     }
-    let alias = is_alias(&call, snapshot);
-    if !by_head && !alias {
-        rules.body(method, &call, &mut exchange.known.shadowed)?;
+    if !by_head {
+        alias = is_alias(&call, snapshot);
+        if !alias {
+            rules.body(method, &call, &mut exchange.known.shadowed)?;
+        }
     }
 
     // 9. Where to? 5. And may they, there?
@@ -134,8 +136,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, exchange: &m
 }
 
 /// A model that a route may give another name is judged by that, once the route is found.
-fn judge_head(rules: &Ruling<'_>, method: &str, call: &Call, snapshot: &Snapshot, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
-    if is_alias(call, snapshot) { rules.head_but_model(method, call, shadowed) } else { rules.head(method, call, shadowed) }
+fn judge_head(rules: &Ruling<'_>, method: &str, call: &Call, alias: bool, shadowed: &mut Vec<Arc<str>>) -> Result<(), Rejection> {
+    if alias { rules.head_but_model(method, call, shadowed) } else { rules.head(method, call, shadowed) }
 }
 
 fn is_alias(call: &Call, snapshot: &Snapshot) -> bool {

@@ -50,10 +50,7 @@ impl Aim {
             let allowed = judges.may(snapshot, &principal.tenant, target, shot);
             allowed.map_err(|why| refusal.get_or_insert(why)).is_ok()
         });
-        if allowed.is_empty() {
-            return Err(refusal.unwrap_or_else(nowhere));
-        }
-        let Some(target) = allowed.first().cloned() else { return Err(nowhere()) };
+        let Some(target) = allowed.first().cloned() else { return Err(refusal.unwrap_or_else(nowhere)) };
         let (upstream, endpoint) = place(snapshot, &target, shot.call)?;
         let (chosen, tenant, named) = (Arc::clone(&target), Arc::clone(&principal.tenant), shot.call.model.clone());
         let mut aim = Self { target, upstream, endpoint, chosen, left: allowed, tenant, named };

@@ -61,7 +61,7 @@ pub(super) fn settle_quota(exchange: &mut Exchange, measured: &Measured, cost: C
     let now = exchange.now();
     let Some(quota) = exchange.admitted.as_mut().and_then(|admitted| admitted.quota.take()) else { return };
     if exchange.progress.sent.is_some() {
-        let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+        let tokens = measured.tokens();
         quota.settle(Some((&tokens, cost)), now);
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn settle(exchange: &mut Exchange, measured: &Measured, cost: Cost, c
             exchange.refused == Some(Reason::UpstreamTimeout) || client == Client::Left && !asked.streamed
         });
     let is_known = !measured.opaque && !unheard;
-    let of_try = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+    let of_try = measured.tokens();
     if let Some(quota) = quota.filter(|_| progress.sent.is_some()) {
         quota.settle(is_known.then_some((&of_try, cost)), now);
     }

@@ -163,10 +163,7 @@ impl StandIn {
         let end = tasks.iter().any(HttpTask::is_end);
         let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
         if self.after.is_some() {
-            return match tasks.into_iter().find(|task| matches!(task, HttpTask::Failed(_))) {
-                Some(HttpTask::Failed(error)) => Err(error),
-                _ => Ok(end),
-            };
+            return failure(tasks).map_or(Ok(end), Err);
         }
         if self.live.leaving.is_so() && tasks.iter().any(|task| matches!(task, HttpTask::Header(..))) {
             // Said by the head: what Pingora sets of a session that stands in, no client hears.
@@ -179,6 +176,11 @@ impl StandIn {
             done => done,
         }
     }
+}
+
+/// The upstream's fault, where it is among these.
+fn failure(tasks: Vec<HttpTask>) -> Option<Box<Error>> {
+    tasks.into_iter().find_map(|task| if let HttpTask::Failed(error) = task { Some(error) } else { None })
 }
 
 /// The client's session goes back to whoever takes this one away.

@@ -64,11 +64,11 @@ fn budget(Retries { budget, min }: Retries) -> Budget {
 pub(super) async fn steer(session: &mut Session, exchange: &mut Exchange) -> Result<()> {
     let (plane, now) = (exchange.plane.clone(), exchange.now());
     let address = head::client(session);
-    let mut soonest: Option<(usize, Duration)> = None;
-    let mut refused = smallvec::SmallVec::<[usize; 2]>::new();
+    // What was asked in vain stands first, the last before the others; and the how-manieth of them is over first.
+    let (mut refused, mut soonest) = (0, None::<(usize, Duration)>);
     loop {
         let Some(admitted) = exchange.admitted.as_mut() else { return Err(super::unadmitted().into()) };
-        let asked = admitted.aim.left().filter(|(at, ..)| !refused.contains(at)).map(|(at, target, model)| {
+        let asked = admitted.aim.left().skip(refused).map(|(at, target, model)| {
             let health = plane.fitness.healths.get(&target.upstream);
             (at, health.map_or(Verdict::Fit, |health| health.ask(model, now.monotonic)))
         });
@@ -84,18 +84,11 @@ pub(super) async fn steer(session: &mut Session, exchange: &mut Exchange) -> Res
                 return Ok(());
             }
             Err(why) => {
-                // It stands first now, in the others' place.
-                refused.iter_mut().filter(|other| **other < at).for_each(|other| *other += 1);
-                refused.push(0);
-                if let Some((place, _)) = &mut soonest
-                    && *place < at
-                {
-                    *place += 1;
-                }
+                refused += 1;
                 // What says no time never passes.
                 let after = why.rejection.retry_after.unwrap_or(Duration::MAX);
                 if soonest.is_none_or(|(_, soonest)| after < soonest) {
-                    soonest = Some((0, after));
+                    soonest = Some((refused, after));
                 }
             }
         }
@@ -103,7 +96,7 @@ pub(super) async fn steer(session: &mut Session, exchange: &mut Exchange) -> Res
     // Each account is at its end: the call waits for the first that is not, where that says so.
     let Some(admitted) = exchange.admitted.as_mut() else { return Err(super::unadmitted().into()) };
     let mut shot = Shot { call: &mut admitted.call, body: &mut admitted.body, known: &mut exchange.known };
-    admitted.aim.turn_to(soonest.map_or(0, |(at, _)| at), &plane.snapshot, &mut shot)?;
+    admitted.aim.turn_to(soonest.map_or(0, |(nth, _)| refused - nth), &plane.snapshot, &mut shot)?;
     let (call, route, upstream) = (Arc::clone(&admitted.call), Arc::clone(&admitted.route), Arc::clone(&admitted.aim.upstream));
     let Some(principal) = exchange.known.principal.clone() else { return Err(super::unadmitted().into()) };
     let ask = Ask { principal: &principal, call: &call, route: &route.name, address, price: &|_| Cost::Nothing };

@@ -4,7 +4,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
-use crate::domain::{Reason, Rejection};
+use super::watch;
 use crate::limits::{Admission, Ask, Refused, Turn, Waiting};
 use crate::state::{Live, Subject};
 
@@ -59,8 +59,7 @@ async fn wait(session: &mut Session, waiting: Waiting<'_>, ask: &Ask<'_>, live: 
         biased;
         error = leaves(session) => Err(error),
         () = live.over.cancelled() => Err(Error::explain(ErrorType::ConnectionClosed, "the gateway ends").into_down()),
-        rejection = live.stops.stopped(&subject) => Err(rejection.into()),
-        () = live.ending.cancelled() => Err(Rejection::new(Reason::Draining, "the gateway shuts down: ask again").into()),
+        why = watch::ended(live, &subject) => Err(why.into()),
         admitted = waiting.admitted(&live.clock) => Ok(admitted),
     }
 }

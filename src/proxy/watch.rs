@@ -82,10 +82,16 @@ impl Whose {
         let Self { principal, call, alias, route } = self;
         let subject =
             Subject::of(principal.as_deref(), call.as_deref(), route.as_ref().map(|route| &*route.name)).renamed(alias.as_deref());
-        tokio::select! {
-            why = live.stops.stopped(&subject) => why,
-            () = live.ending.cancelled() => Rejection::new(Reason::Draining, "the gateway shuts down: ask again"),
-        }
+        ended(&live, &subject).await
+    }
+}
+
+/// Returns once an operator stops what is of `subject`, or the time to drain is over.
+pub(super) async fn ended(live: &Live, subject: &Subject<'_>) -> Rejection {
+    tokio::select! {
+        biased;
+        why = live.stops.stopped(subject) => why,
+        () = live.ending.cancelled() => Rejection::new(Reason::Draining, "the gateway shuts down: ask again"),
     }
 }
 

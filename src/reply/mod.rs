@@ -269,6 +269,12 @@ impl Reading {
 }
 
 impl Measured {
+    /// Its tokens: none where it is no model's answer.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        self.usage.map_or_else(Tokens::default, |usage| usage.tokens)
+    }
+
     /// Of a call whose client left before an answer began: the model has read it by then, or will.
     #[must_use]
     pub fn unanswered(asked: &Asked) -> Self {

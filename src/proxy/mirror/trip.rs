@@ -14,7 +14,7 @@ use super::super::body::Body;
 use super::super::exchange::Progress;
 use super::super::{aim, answer, refuse, send, watch};
 use super::Copied;
-use crate::domain::{Cost, Reason, Rejection, RequestId, Tokens, Trace};
+use crate::domain::{Cost, Reason, Rejection, RequestId, Trace};
 use crate::limits::{Admission, Ask, Now};
 use crate::record::{Entry, Mirrored};
 use crate::reply::{Ended, Measured, Meter};
@@ -154,7 +154,7 @@ impl<'c> Trip<'c> {
         let price = |usage| prices.cost(call.model.as_deref(), &self.upstream.region, usage);
         let cost = measured.usage.as_ref().map_or(Cost::Nothing, price);
         if let Some(quota) = self.quota.take().filter(|_| self.progress.sent.is_some()) {
-            let tokens = measured.usage.as_ref().map_or_else(Tokens::default, |usage| usage.tokens);
+            let tokens = measured.tokens();
             quota.settle((is_known && !measured.opaque).then_some((&tokens, cost)), Now::of(&live.clock));
         }
         let progress = &self.progress;

@@ -1,5 +1,8 @@
 //! What Pingora asks of a session, asked of the one that stands in.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -11,10 +14,8 @@ use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session as Custom;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, Result};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::StandIn;
+use super::{StandIn, failure};
 use crate::domain::{Reason, Rejection};
 
 #[async_trait]
@@ -68,10 +69,7 @@ impl Custom for StandIn {
         }
         if failed && self.signals.holds() {
             // What is held says nothing yet, and nor does what came together with the fault: the call may turn, and the client has no byte of it.
-            return match tasks.into_iter().find(|task| matches!(task, HttpTask::Failed(_))) {
-                Some(HttpTask::Failed(error)) => Err(error),
-                _ => Ok(false),
-            };
+            return failure(tasks).map_or(Ok(false), Err);
         }
         if !self.held.is_empty() {
             tasks.splice(..0, self.held.drain(..));

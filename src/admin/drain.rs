@@ -7,8 +7,9 @@ use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
+use super::change::Refused;
 use super::readiness::{Condition, Readiness};
-use super::{Admin, Page, guard, in_json};
+use super::{Admin, Page, in_json};
 use crate::state::Live;
 
 /// Whether an instance is in service.
@@ -48,22 +49,17 @@ impl Admin {
     }
 
     /// Takes it out of service, or puts it back: for what [`is_change`] says is one.
-    pub(super) fn change_service(&self, session: &ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        if let Some(why) = guard::foreign(request, self.shown.load().address).or_else(|| guard::browser(&request.headers)) {
-            return in_json(StatusCode::FORBIDDEN, &json!({ "message": why }));
-        }
-        let Some(service) = &self.service else {
-            return in_json(StatusCode::CONFLICT, &json!({ "message": "nothing is served here" }));
-        };
-        let aside = request.method == Method::POST;
+    pub(super) fn change_service(&self, session: &ServerSession) -> Result<Response<Vec<u8>>, Refused> {
+        let by = self.asker(session)?;
+        let nothing = || Refused(StatusCode::CONFLICT, "nothing is served here".to_owned());
+        let service = self.service.as_ref().ok_or_else(nothing)?;
+        let aside = session.req_header().method == Method::POST;
         service.set_aside(aside);
-        let by = session.client_addr().map(ToString::to_string).unwrap_or_default();
         if aside {
             tracing::warn!(by, "out of service: not ready, and requests are still answered");
         } else {
             tracing::info!(by, "back in service");
         }
-        self.drain()
+        Ok(self.drain())
     }
 }

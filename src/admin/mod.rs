@@ -208,9 +208,9 @@ impl ServeHttp for Admin {
         } else if canaries::is_change(request) {
             self.change_canaries(session).await.unwrap_or_else(Refused::answer)
         } else if reload::is_reload(request) {
-            self.reload(request).await
+            self.reload(session).await.unwrap_or_else(Refused::answer)
         } else if drain::is_change(request) {
-            self.change_service(session)
+            self.change_service(session).unwrap_or_else(Refused::answer)
         } else {
             self.answer(request).await
         };

@@ -2,10 +2,12 @@
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
+use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{Admin, Page, TEXT, guard, in_json, response};
+use super::change::Refused;
+use super::{Admin, Page, TEXT, in_json, response};
 
 /// Someone who asks for a reload, and is told what came of it.
 pub type Asked = oneshot::Sender<Result<Reloaded, NotReloaded>>;
@@ -30,11 +32,8 @@ pub(super) fn is_reload(request: &Parts) -> bool {
 
 impl Admin {
     /// Reloads, for what [`is_reload`] says asks for it. The body means nothing.
-    pub(super) async fn reload(&self, request: &Parts) -> Response<Vec<u8>> {
-        let why = guard::foreign(request, self.shown.load().address).or_else(|| guard::browser(&request.headers));
-        if let Some(why) = why {
-            return in_json(StatusCode::FORBIDDEN, &json!({ "message": why }));
-        }
+    pub(super) async fn reload(&self, session: &mut ServerSession) -> Result<Response<Vec<u8>>, Refused> {
+        self.asker(session)?;
         let (told, answer) = oneshot::channel();
         let is_heard = if let Some(reloads) = &self.reloads {
             reloads.send(told).await.is_ok()
@@ -42,12 +41,12 @@ impl Admin {
             drop(told);
             false
         };
-        match answer.await {
+        Ok(match answer.await {
             Ok(Ok(Reloaded(changes))) => in_json(StatusCode::OK, &changes),
             Ok(Err(NotReloaded::Faulty(message))) => response(StatusCode::UNPROCESSABLE_ENTITY, TEXT, message),
             Ok(Err(NotReloaded::Impossible(message))) => response(StatusCode::CONFLICT, TEXT, message),
             Err(_) if is_heard => in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "message": "the reload broke off; see the log" })),
             Err(_) => response(StatusCode::CONFLICT, TEXT, "nothing here can be reloaded\n"),
-        }
+        })
     }
 }
